@@ -1,0 +1,1 @@
+"""The library: what a reading is, how it is kept, how it is found. Imports no other folder."""

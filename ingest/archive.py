@@ -1,0 +1,241 @@
+"""The use cases of the archive: a slot's chunks become segments, and the catalog learns of every segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from ingest import keys
+from ingest import segment as segment_format
+from ingest.chunk import Chunk
+from ingest.errors import Corrupt, NotFound
+from ingest.keys import Key, Layout
+from ingest.manifest import Manifest
+from ingest.reading import Run, clip, merge
+from ingest.stores import Catalog, ColdStore, HotStore, ObjectHead, RemainingMs, Segment
+
+CHUNKS_AT_ONCE = 8_000
+"""How many chunks one round reads, and so the most that one segment is made of."""
+LEAST_ROUND_MS = 20_000
+"""With less time left no further round is begun; the schedule goes on where it stopped."""
+OVERDUE_MOST_S = 3_600
+
+
+@dataclass(slots=True)
+class Archived:
+    """What became of a slot (or several). `waiting` manifests name chunks that may still be written."""
+
+    slots: int = 0
+    manifests: int = 0
+    chunks: int = 0
+    rows: int = 0
+    segments: list[Segment] = field(default_factory=list[Segment])
+    waiting: int = 0
+    never_written: int = 0
+    lost: list[Key] = field(default_factory=list[Key])
+    unfinished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The stores and times an archiver works with. `grace_s`: how long a missing chunk is waited for."""
+
+    hot: HotStore
+    cold: ColdStore
+    catalog: Catalog
+    layout: Layout
+    now_s: int
+    grace_s: int
+    remaining_ms: RemainingMs
+
+
+def overdue_after_s(layout: Layout, now_s: int) -> int:
+    """How long after its slot a ticket's REMOVE is waited for before the schedule steps in."""
+    return min(OVERDUE_MOST_S, max(0, layout.at(now_s).margin_s // 16))
+
+
+def archive_overdue(stack: Stack, until_s: int) -> Archived:
+    """Archive every open slot up to `until_s` (epoch seconds, inclusive), oldest first."""
+    done = Archived()
+    for slot_s in stack.hot.open_slots(until_s):
+        if stack.remaining_ms() < LEAST_ROUND_MS:
+            done.unfinished = True
+            break
+        archive_slot(slot_s, stack, done)
+    return done
+
+
+def archive_slot(slot_s: int, stack: Stack, done: Archived) -> None:
+    """Archive what the slot's manifests name, then delete the manifests.
+
+    Segments are stored, then catalogued, and only then is a manifest deleted; each step
+    may be repeated. Adds to `done`. Raises Unavailable.
+    """
+    done.slots += 1
+    waiting_before = done.waiting
+    for manifests in _rounds(stack.hot.manifests(slot_s)):
+        if stack.remaining_ms() < LEAST_ROUND_MS and done.segments:
+            done.unfinished = True
+            return
+        _archive_manifests(manifests, stack, done)
+    if done.waiting == waiting_before and slot_s < stack.now_s - stack.grace_s:
+        stack.hot.delete([keys.open_slot_key(slot_s)])
+
+
+def _rounds(pages: Iterator[list[Manifest]]) -> Iterator[list[Manifest]]:
+    waiting: list[Manifest] = []
+    chunks = 0
+    for page in pages:
+        for manifest in page:
+            if waiting and chunks + len(manifest.chunks) > CHUNKS_AT_ONCE:
+                yield waiting
+                waiting, chunks = [], 0
+            waiting.append(manifest)
+            chunks += len(manifest.chunks)
+    if waiting:
+        yield waiting
+
+
+def _archive_manifests(manifests: Sequence[Manifest], stack: Stack, done: Archived) -> None:
+    named = [key for manifest in manifests for key in manifest.chunks]
+    found = {chunk.key: chunk for chunk in stack.hot.chunks(named)}
+    finished: list[Manifest] = []
+    for manifest in manifests:
+        missing = [key for key in manifest.chunks if key not in found]
+        if missing and stack.now_s < manifest.written_s + stack.grace_s:
+            done.waiting += 1
+            continue
+        finished.append(manifest)
+        lost = [key for key in missing if _was_due(key, manifest, stack)]
+        done.lost.extend(lost)
+        done.never_written += len(missing) - len(lost)
+    ready = [found[key] for manifest in finished for key in manifest.chunks if key in found]
+    for date, chunks in _by_date(ready).items():
+        done.segments.append(_write_segment(date, chunks, stack))
+        done.rows += done.segments[-1].rows
+    stack.hot.delete([manifest.key for manifest in finished])
+    done.manifests += len(finished)
+    done.chunks += len(ready)
+
+
+def _was_due(key: Key, manifest: Manifest, stack: Stack) -> bool:
+    """Whether a missing chunk may have been stored and expired: a loss, not a chunk never written."""
+    _, bucket_s, _, _ = keys.parse_chunk_key(key)
+    period = stack.layout.at(manifest.written_s)
+    return keys.expires_at_s(bucket_s + period.bucket_s, manifest.written_s, period) <= stack.now_s
+
+
+def _by_date(chunks: Sequence[Chunk]) -> dict[str, list[Chunk]]:
+    by_date: dict[str, list[Chunk]] = {}
+    for chunk in chunks:
+        first, last = keys.date_of(chunk.run.ts_us[0]), keys.date_of(chunk.run.ts_us[-1])
+        if first == last:
+            by_date.setdefault(first, []).append(chunk)
+            continue
+        for date in (first, last):
+            part = clip(chunk.run, keys.date_span(date))
+            by_date.setdefault(date, []).append(Chunk(chunk.key, part, chunk.expires_at_s))
+    return dict(sorted(by_date.items()))
+
+
+def _write_segment(date: str, chunks: Sequence[Chunk], stack: Stack) -> Segment:
+    by_sensor: dict[str, list[Run]] = {}
+    for chunk in sorted(chunks, key=lambda chunk: chunk.key):
+        by_sensor.setdefault(chunk.run.sensor_id, []).append(chunk.run)
+    encoded = segment_format.encode([merge(runs) for _, runs in sorted(by_sensor.items())])
+    digest = keys.chunks_digest(chunk.key for chunk in chunks)
+    name = keys.segment_name(date, digest)
+    etag = stack.cold.put(name, encoded.data, segment_format.metadata(encoded))
+    segment = Segment(
+        name=name,
+        date=date,
+        digest=digest,
+        size_bytes=len(encoded.data),
+        rows=encoded.rows,
+        first_us=encoded.first_us,
+        last_us=encoded.last_us,
+        first_sensor=encoded.first_sensor,
+        last_sensor=encoded.last_sensor,
+        etag=etag,
+        footer_bytes=encoded.footer_bytes,
+        sha256=encoded.sha256,
+        written_s=stack.now_s,
+    )
+    stack.catalog.add([segment], stack.now_s + stack.layout.at(stack.now_s).cold_retention_s)
+    return segment
+
+
+# --- the index --------------------------------------------------------------------------
+
+
+def index_object(name: str, cold: ColdStore, catalog: Catalog, layout: Layout) -> Segment | None:
+    """Catalog the object if it is a segment by name and content; what was catalogued, or None.
+
+    An object without our metadata (restored, copied) is described from its own footer.
+    Raises NotFound where it is gone, Corrupt where it is named a segment and is none.
+    """
+    parsed = keys.parse_segment_name(name)
+    if parsed is None:
+        return None
+    head = cold.head(name)
+    segment = _describe(name, *parsed, head, cold)
+    catalog.add([segment], head.modified_s + layout.at(head.modified_s).cold_retention_s)
+    return segment
+
+
+def _describe(name: str, date: str, digest: str, head: ObjectHead, cold: ColdStore) -> Segment:
+    facts = segment_format.facts_of(head.metadata)
+    if facts is None:
+        facts = segment_format.summary(partial(cold.read, name), head.size_bytes)
+    return Segment(
+        name=name,
+        date=date,
+        digest=digest,
+        size_bytes=head.size_bytes,
+        rows=facts.rows,
+        first_us=facts.first_us,
+        last_us=facts.last_us,
+        first_sensor=facts.first_sensor,
+        last_sensor=facts.last_sensor,
+        etag=head.etag,
+        footer_bytes=facts.footer_bytes,
+        sha256=facts.sha256,
+        written_s=head.modified_s,
+    )
+
+
+@dataclass(slots=True)
+class Reindexed:
+    """What rebuilding the catalog did: entries written, entries of objects that are gone, bad objects."""
+
+    indexed: int = 0
+    removed: int = 0
+    skipped: list[str] = field(default_factory=list[str])
+
+
+def reindex(
+    cold: ColdStore, catalog: Catalog, layout: Layout, everything: Sequence[Segment]
+) -> Iterator[Reindexed]:
+    """Rebuild the catalog from the bucket alone, yielding the running totals for progress.
+
+    `everything` is what the catalog held before; entries whose object is gone are removed.
+    """
+    done = Reindexed()
+    present: set[str] = set()
+    for name in cold.names(keys.SEGMENT_PREFIX):
+        try:
+            if index_object(name, cold, catalog, layout) is None:
+                done.skipped.append(name)
+            else:
+                present.add(name)
+                done.indexed += 1
+        except Corrupt:
+            done.skipped.append(name)
+        except NotFound:
+            continue
+        yield done
+    gone = [segment for segment in everything if segment.name not in present]
+    catalog.remove(gone)
+    done.removed = len(gone)
+    yield done

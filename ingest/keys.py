@@ -1,0 +1,320 @@
+"""Where a reading lives: buckets, slots, table keys, object names, expiry, and the Layout behind them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from ingest.errors import BadInput, Corrupt
+from ingest.reading import Span
+
+DAY_S = 86_400
+US = 1_000_000
+SEGMENT_PREFIX = "readings/v1/"
+REJECT_PREFIX = "rejects/"
+FAILED_BATCH_PREFIX = "aws/lambda/"
+"""Where Lambda's S3 on-failure destination writes ("Retaining discarded batch records")."""
+REGISTRY_SHARDS = 16
+TICKET_PREFIX = "t#"
+CHUNK_PREFIX = "s#"
+MANIFEST_PREFIX = "m#"
+CATALOG_PREFIX = "a#"
+
+
+class Key(NamedTuple):
+    """A table key."""
+
+    pk: str
+    sk: str
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Widths and retentions in force from `from_s` (epoch seconds) on."""
+
+    from_s: int
+    bucket_s: int
+    archive_after_s: int
+    hot_retention_s: int
+    cold_retention_s: int
+
+    @property
+    def slot_step_s(self) -> int:
+        """Slots are multiples of this."""
+        return min(self.bucket_s, self.archive_after_s)
+
+    @property
+    def margin_s(self) -> int:
+        """The least time between a chunk's slot and its expiry."""
+        return self.hot_retention_s - self.archive_after_s - self.slot_step_s
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Bucket width and retentions, with the dates from which each holds, oldest first.
+
+    `shortest_hot_s` is the smallest hot retention ever in force: how early a chunk may
+    have left the hot tier, counted from its bucket's end. It never grows.
+    """
+
+    periods: tuple[Period, ...]
+    shortest_hot_s: int
+
+    def at(self, now_s: float) -> Period:
+        """The period in force at an instant; the first one before any."""
+        current = self.periods[0]
+        for period in self.periods:
+            if period.from_s <= now_s:
+                current = period
+        return current
+
+    @property
+    def widest_bucket_s(self) -> int:
+        """The widest bucket any stored reading may lie in."""
+        return max(period.bucket_s for period in self.periods)
+
+    @property
+    def half_margin_s(self) -> int:
+        """Half of the widest margin between slot and expiry that was ever in force."""
+        return max(0, max(period.margin_s for period in self.periods) // 2)
+
+    def cold_until_us(self, now_s: float) -> int:
+        """Readings before this instant may have left the hot tier; later ones cannot have."""
+        return int((now_s - self.shortest_hot_s + self.half_margin_s) * US)
+
+    def changed(self, period: Period) -> Layout:
+        """This layout with a further period; the same object where nothing would change."""
+        last = self.periods[-1]
+        if replace(period, from_s=last.from_s) == last:
+            return self
+        shortest = min(self.shortest_hot_s, period.hot_retention_s)
+        return Layout((*self.periods, period), shortest)
+
+    def expired_early(self, by_s: int) -> Layout:
+        """This layout after chunks were expired `by_s` seconds before their time."""
+        shortest = min(self.shortest_hot_s, min(p.hot_retention_s for p in self.periods) - by_s)
+        return Layout(self.periods, shortest)
+
+
+def first_layout(period: Period) -> Layout:
+    """The layout of a new deployment."""
+    return Layout((period,), period.hot_retention_s)
+
+
+def check_period(period: Period, least_margin_s: int = 0) -> None:
+    """Raise BadInput where the widths and retentions cannot work together."""
+    bucket_s = period.bucket_s
+    if bucket_s < 60 or bucket_s % 60 or DAY_S % bucket_s:
+        raise BadInput(
+            f"bucket: {bucket_s} s cannot be used; it must be whole minutes that divide a day "
+            "evenly, such as 1m, 15m, 1h or 24h."
+        )
+    if period.archive_after_s < 1:
+        raise BadInput("archive-after: must be at least 1s.")
+    if period.margin_s < max(least_margin_s, 1):
+        raise BadInput(
+            f"hot-retention: {period.hot_retention_s} s leaves {period.margin_s} s between archiving and "
+            f"expiry; at least {max(least_margin_s, 1)} s are needed. Raise hot-retention or lower archive-after."
+        )
+    if period.cold_retention_s <= period.hot_retention_s:
+        raise BadInput("cold-retention: must be longer than hot-retention.")
+
+
+# --- buckets, slots, expiry -------------------------------------------------------------
+
+
+def bucket_start_s(ts_us: int, bucket_s: int) -> int:
+    """Start (epoch seconds) of the bucket that holds the instant; buckets are aligned to the epoch."""
+    return ts_us // (bucket_s * US) * bucket_s
+
+
+def bucket_text(start_s: int) -> str:
+    """A bucket's start as sortable text, to the minute: `2026-11-20T22:00Z`."""
+    return datetime.fromtimestamp(start_s, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def bucket_from_text(text: str) -> int:
+    """The inverse of `bucket_text`. Raises ValueError."""
+    return int(datetime.strptime(text, "%Y-%m-%dT%H:%MZ").replace(tzinfo=UTC).timestamp())
+
+
+def slot_of(bucket_end_s: int, now_s: int, period: Period) -> int:
+    """When a chunk written now is to be archived (epoch seconds), a multiple of the slot step."""
+    base = max(bucket_end_s, now_s)
+    step = period.slot_step_s
+    return -(-(base + period.archive_after_s) // step) * step
+
+
+def expires_at_s(bucket_end_s: int, now_s: int, period: Period) -> int:
+    """When a chunk written now leaves the hot tier (its `ttl`, epoch seconds)."""
+    return max(bucket_end_s, now_s) + period.hot_retention_s
+
+
+# --- digests ----------------------------------------------------------------------------
+
+
+def _digest(parts: Iterable[str], size_bytes: int) -> str:
+    state = hashlib.blake2b(digest_size=size_bytes)
+    for part in parts:
+        raw = part.encode()
+        state.update(len(raw).to_bytes(4, "big"))
+        state.update(raw)
+    return base64.b32encode(state.digest()).decode().lower()
+
+
+def batch_id(stream_arn: str, shard_id: str, sequences: Sequence[str]) -> str:
+    """16 characters that name a batch: the same records in the same batch, the same name."""
+    return _digest([stream_arn, shard_id, *sequences], 10)
+
+
+def reject_id(stream_arn: str, shard_id: str, sequence: str, offset: str) -> str:
+    """24 characters that name a reject, whatever batch it was met in."""
+    return _digest([stream_arn, shard_id, sequence, offset], 15)
+
+
+def chunks_digest(keys: Iterable[Key]) -> str:
+    """32 characters that name a segment made of the chunks."""
+    return _digest([part for key in sorted(keys) for part in key], 20)
+
+
+# --- table keys -------------------------------------------------------------------------
+
+
+def chunk_key(sensor_id: str, bucket_s: int, batch: str, part: int) -> Key:
+    """Key of one chunk; `bucket_s` is the bucket's start."""
+    return Key(f"{CHUNK_PREFIX}{sensor_id}", f"{bucket_text(bucket_s)}#{batch}#{part}")
+
+
+def parse_chunk_key(key: Key) -> tuple[str, int, str, int]:
+    """Sensor, bucket start, batch and part of a chunk's key. Raises Corrupt."""
+    try:
+        bucket, batch, part = key.sk.split("#")
+        if not key.pk.startswith(CHUNK_PREFIX):
+            raise ValueError("not a chunk")
+        return key.pk[len(CHUNK_PREFIX) :], bucket_from_text(bucket), batch, int(part)
+    except ValueError as error:
+        raise Corrupt(f"{key.pk} {key.sk} is not a chunk's key ({error}).") from error
+
+
+def chunk_partition(sensor_id: str) -> str:
+    """Partition that holds every chunk of a sensor."""
+    return f"{CHUNK_PREFIX}{sensor_id}"
+
+
+def chunk_range(sensor_id: str, span: Span, widest_bucket_s: int) -> tuple[str, str, str]:
+    """Partition key and inclusive sort-key bounds of every chunk that may hold the span's readings."""
+    minute_us = (
+        60 * US
+    )  # buckets begin at whole minutes; one of the span's first instant began less than a width ago
+    first_s = ((span.start_us - widest_bucket_s * US) // minute_us + 1) * 60
+    last_s = (span.end_us - 1) // (60 * US) * 60
+    return chunk_partition(sensor_id), bucket_text(max(first_s, 0)), f"{bucket_text(max(last_s, 0))}~"
+
+
+def manifest_key(slot_s: int, batch: str, part: int) -> Key:
+    """Key of one manifest."""
+    return Key(f"{MANIFEST_PREFIX}{slot_s}", f"{batch}#{part}")
+
+
+def manifest_partition(slot_s: int) -> str:
+    """Partition that holds every manifest of a slot."""
+    return f"{MANIFEST_PREFIX}{slot_s}"
+
+
+def ticket_key(slot_s: int) -> Key:
+    """Key of a slot's ticket."""
+    return Key(f"{TICKET_PREFIX}{slot_s}", "t")
+
+
+def parse_ticket(pk: str) -> int | None:
+    """The slot a ticket's partition key names; None where the key is no ticket's."""
+    digits = pk.removeprefix(TICKET_PREFIX)
+    return int(digits) if pk.startswith(TICKET_PREFIX) and digits.isdigit() else None
+
+
+OPEN_SLOTS_PARTITION = "o"
+"""Partition of the open slots: one item per slot that may still have manifests."""
+
+
+def open_slot_key(slot_s: int) -> Key:
+    """Key of the item that says a slot may still have manifests; sorts by slot."""
+    return Key(OPEN_SLOTS_PARTITION, f"{slot_s:012d}")
+
+
+def parse_open_slot(key: Key) -> int:
+    """The slot of an open-slot item."""
+    return int(key.sk)
+
+
+def layout_key() -> Key:
+    """Key of the layout item."""
+    return Key("c", "layout")
+
+
+def sensor_key(sensor_id: str) -> Key:
+    """Registry key of a sensor."""
+    shard = hashlib.blake2b(sensor_id.encode(), digest_size=1).digest()[0] % REGISTRY_SHARDS
+    return Key(f"r#{shard}", sensor_id)
+
+
+def registry_partitions() -> list[str]:
+    """Every partition of the registry."""
+    return [f"r#{shard}" for shard in range(REGISTRY_SHARDS)]
+
+
+def catalog_key(date: str, digest: str) -> Key:
+    """Catalog key of a segment; `date` is `YYYY-MM-DD`."""
+    return Key(f"{CATALOG_PREFIX}{date[:4]}", f"{date}#{digest}")
+
+
+def catalog_ranges(first_date: str, last_date: str) -> list[tuple[str, str, str]]:
+    """Partition and inclusive sort-key bounds, per year, of the segments of the dates (both inclusive)."""
+    ranges: list[tuple[str, str, str]] = []
+    for year in range(int(first_date[:4]), int(last_date[:4]) + 1):
+        low = max(first_date, f"{year:04d}-01-01")
+        high = min(last_date, f"{year:04d}-12-31")
+        ranges.append((f"{CATALOG_PREFIX}{year:04d}", f"{low}#", f"{high}#~"))
+    return ranges
+
+
+# --- object names -----------------------------------------------------------------------
+
+
+def date_of(ts_us: int) -> str:
+    """UTC date of an instant, `YYYY-MM-DD`."""
+    return datetime.fromtimestamp(ts_us // US, UTC).strftime("%Y-%m-%d")
+
+
+def date_span(date: str) -> Span:
+    """The 24 hours of a UTC date. Raises ValueError."""
+    start = datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC)
+    end = start + timedelta(days=1)
+    return Span(int(start.timestamp()) * US, int(end.timestamp()) * US)
+
+
+def segment_name(date: str, digest: str) -> str:
+    """Object name of a segment."""
+    return f"{SEGMENT_PREFIX}date={date}/{digest}.parquet"
+
+
+def parse_segment_name(name: str) -> tuple[str, str] | None:
+    """Date and digest of a segment's object name; None where the name is not a segment's."""
+    rest = name.removeprefix(SEGMENT_PREFIX)
+    folder, slash, leaf = rest.partition("/")
+    if rest == name or not slash or "/" in leaf or not leaf.endswith(".parquet"):
+        return None
+    date = folder.removeprefix("date=")
+    try:
+        well_formed = date_of(date_span(date).start_us) == date
+    except ValueError:
+        return None
+    return (date, leaf.removesuffix(".parquet")) if well_formed and folder.startswith("date=") else None
+
+
+def reject_name(date: str, batch: str) -> str:
+    """Object name of the rejects of one batch."""
+    return f"{REJECT_PREFIX}date={date}/{batch}.json.gz"

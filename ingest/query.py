@@ -1,0 +1,193 @@
+"""The use case of reading: a query is answered from both tiers, merged, and told with its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ingest import segment as segment_format
+from ingest.aggregate import Windows, aggregate, aggregate_function
+from ingest.errors import NotFound, Unavailable
+from ingest.keys import Layout
+from ingest.plan import Query, check, plan
+from ingest.reading import EARLIEST_US, Run, Span, clip, merge, select, take
+from ingest.stores import Catalog, ColdStore, HotStore, Segment
+
+ATTEMPTS = 4
+"""How often a cold read goes back to the catalog because an object is gone (compacted meanwhile)."""
+
+
+@dataclass(slots=True)
+class Cost:
+    """What an answer cost. `ms` is the time of the whole call."""
+
+    items: int = 0
+    read_units: float = 0.0
+    objects: int = 0
+    requests: int = 0
+    bytes: int = 0
+    ms: float = 0.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """Readings (or windows) in time order. `run` is None where there is nothing.
+
+    `hot_rows` and `cold_rows` count the readings each tier gave, before merging.
+    `next_us` is where to go on when `limit` cut the answer; None when it is whole.
+    """
+
+    run: Run | None
+    windows: Windows | None = None
+    hot_rows: int = 0
+    cold_rows: int = 0
+    next_us: int | None = None
+    cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where an answer comes from. `clock` gives seconds (of any epoch) to time the call with."""
+
+    hot: HotStore
+    catalog: Catalog
+    cold: ColdStore
+    layout: Layout
+    clock: Callable[[], float]
+
+
+def answer(query: Query, sources: Sources, now_s: float) -> Answer:
+    """The readings of one sensor in the half-open span, from both tiers, none twice.
+
+    Hot is read before the catalog: what expires meanwhile was catalogued before. Raises
+    BadInput naming the part of the query that is wrong, Unavailable, Corrupt.
+    """
+    began_s = sources.clock()
+    check(query)
+    for name in query.aggregates:
+        aggregate_function(name)
+    planned = plan(query, sources.layout, now_s)
+    found = Answer(None)
+    runs: list[Run] = []
+    if planned.hot is not None:
+        runs.extend(_read_hot(query.sensor_id, planned.hot, planned.widest_bucket_s, sources, found))
+    if planned.cold is not None:
+        runs.extend(_read_cold(query, planned.cold, sources, found))
+    run = _joined(runs, query)
+    if run is not None and query.every_us is not None:
+        windows = aggregate(run, query.every_us, query.aggregates or ("mean",))
+        if query.limit is not None and len(windows.start_us) > query.limit:
+            found.next_us = windows.start_us[query.limit]
+            windows = _first_windows(windows, query.limit)
+        found.windows = windows
+    elif run is not None and query.limit is not None and len(run.ts_us) > query.limit:
+        found.next_us = run.ts_us[query.limit]
+        run = take(run, 0, query.limit)
+    found.run = run
+    found.cost.ms = (sources.clock() - began_s) * 1000
+    return found
+
+
+def _joined(runs: Sequence[Run], query: Query) -> Run | None:
+    clipped = [clip(run, query.span) for run in runs]
+    present = [run for run in clipped if run.ts_us]
+    if not present:
+        return None
+    chosen = select(merge(present), query.metrics)
+    return chosen if chosen.ts_us else None
+
+
+def _read_hot(sensor_id: str, span: Span, widest_bucket_s: int, sources: Sources, found: Answer) -> list[Run]:
+    runs: list[Run] = []
+    for page in sources.hot.read(sensor_id, span, widest_bucket_s):
+        found.cost.items += page.items
+        found.cost.read_units += page.read_units
+        found.cost.bytes += page.size_bytes
+        found.cost.requests += 1
+        runs.extend(clip(chunk.run, span) for chunk in page.chunks)
+    found.hot_rows = sum(len(run.ts_us) for run in runs)
+    return runs
+
+
+def _read_cold(query: Query, span: Span, sources: Sources, found: Answer) -> list[Run]:
+    """Runs of the span's segments. An object that is gone sends the reader back to the catalog."""
+    runs: dict[str, list[Run]] = {}
+    for _ in range(ATTEMPTS):
+        segments = sources.catalog.find(span, query.sensor_id)
+        listed = {segment.name for segment in segments}
+        runs = {name: kept for name, kept in runs.items() if name in listed}
+        try:
+            for segment in segments:
+                if segment.name not in runs:
+                    runs[segment.name] = _read_segment(segment, query, span, sources, found.cost)
+        except NotFound:
+            continue
+        flat = [run for kept in runs.values() for run in kept]
+        found.cold_rows = sum(len(run.ts_us) for run in flat)
+        return flat
+    raise _objects_missing()
+
+
+def _objects_missing() -> Unavailable:
+    return Unavailable(
+        "Segments named by the catalog are missing from the archive bucket. If this stays so, run "
+        "`thermocline archive reindex` and look at the bucket's lifecycle rules."
+    )
+
+
+def _read_segment(segment: Segment, query: Query, span: Span, sources: Sources, cost: Cost) -> list[Run]:
+    cost.objects += 1
+
+    def read_range(start: int, end: int) -> bytes:
+        cost.requests += 1
+        data = sources.cold.read(segment.name, start, end)
+        cost.bytes += len(data)
+        return data
+
+    return segment_format.read_runs(
+        read_range, segment.size_bytes, segment.footer_bytes, query.sensor_id, span, query.metrics
+    )
+
+
+def _first_windows(windows: Windows, count: int) -> Windows:
+    columns = {
+        metric: {name: column[:count] for name, column in by_name.items()}
+        for metric, by_name in windows.columns.items()
+    }
+    return Windows(windows.every_us, windows.start_us[:count], columns)
+
+
+# --- the newest reading -----------------------------------------------------------------
+
+
+def latest(sensor_id: str, sources: Sources, now_s: float) -> Run | None:
+    """The sensor's newest reading, as a run of one; None where neither tier has any.
+
+    The cold tier is looked at where it may hold a newer one than the hot tier. Raises
+    BadInput, Unavailable, Corrupt.
+    """
+    check(Query(sensor_id, Span(0, 1)))
+    chunks = sources.hot.newest(sensor_id, sources.layout.widest_bucket_s)
+    best = merge([chunk.run for chunk in chunks]) if chunks else None
+    newest_us = best.ts_us[-1] if best else EARLIEST_US
+    may_be_gone = Span(newest_us, sources.layout.cold_until_us(now_s))
+    if not may_be_gone.is_empty():
+        best = _newest_cold(sensor_id, may_be_gone, best, sources)
+    return None if best is None else take(best, len(best.ts_us) - 1, len(best.ts_us))
+
+
+def _newest_cold(sensor_id: str, span: Span, best: Run | None, sources: Sources) -> Run | None:
+    for _ in range(ATTEMPTS):
+        segments = sorted(sources.catalog.find(span, sensor_id), key=lambda segment: -segment.last_us)
+        try:
+            for segment in segments:
+                if best is not None and segment.last_us < best.ts_us[-1]:
+                    break
+                runs = _read_segment(segment, Query(sensor_id, span), span, sources, Cost())
+                present = [run for run in (*runs, *([best] if best else [])) if run.ts_us]
+                if present:
+                    best = merge(present)
+        except NotFound:
+            continue
+        return best
+    raise _objects_missing()

@@ -1,0 +1,182 @@
+"""The parts of one stored Parquet object: its footer and its row groups, by byte ranges, each checked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zlib
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import pyarrow.parquet
+
+from ingest.errors import Corrupt
+from ingest.reading import Span
+from ingest.segment_write import COLUMNS, FOOTER_MARK, GROUP_CHECKS, UNSIGNED, VERSION, footer_length
+
+pa = cast(Any, pyarrow)
+pq = cast(Any, pyarrow.parquet)
+
+WHOLE_BYTES = 256 * 1024
+"""A smaller object is read whole: one request instead of two."""
+TAIL_BYTES = 64 * 1024
+"""How much of an object's end is read where its footer's length is not known."""
+
+ReadRange = Callable[[int, int], bytes]
+"""Bytes `[start, end)` of one object."""
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def corrupt(why: str) -> Corrupt:
+    """The error for bytes that are no segment, or a damaged one."""
+    return Corrupt(
+        f"The object is not a readable segment: {why}. Restore it, or remove it and run archive reindex."
+    )
+
+
+@dataclass(slots=True)
+class Source:
+    """One object, of which only the ranges asked for are read; the rest stays untouched zeros."""
+
+    read_range: ReadRange
+    size_bytes: int
+    _image: Bytes = field(init=False)
+    _held: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+
+    def __post_init__(self) -> None:
+        self._image = np.zeros(self.size_bytes, np.uint8)  # pages never written take no memory
+
+    def fetch(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Read the half-open ranges, neighbours together, leaving out what is held already."""
+        stretches: list[tuple[int, int]] = []
+        for start, end in sorted(ranges):
+            if any(low <= start and end <= high for low, high in self._held):
+                continue
+            if stretches and start <= stretches[-1][1]:
+                stretches[-1] = (stretches[-1][0], max(end, stretches[-1][1]))
+            else:
+                stretches.append((start, end))
+        for start, end in stretches:
+            data = self.read_range(start, end)
+            if len(data) != end - start:
+                raise corrupt(f"bytes {start} to {end} of {self.size_bytes} came back as {len(data)} bytes")
+            self._image[start:end] = np.frombuffer(data, np.uint8)
+            self._held.append((start, end))
+
+    def held(self, start: int, end: int) -> memoryview:
+        """Bytes that were fetched."""
+        return memoryview(cast(Any, self._image))[start:end]
+
+    def reader(self) -> Any:
+        """What pyarrow reads from."""
+        return pa.BufferReader(pa.py_buffer(self._image))
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """A segment's footer, proven undamaged: its key-value metadata and pyarrow's view of it."""
+
+    known: dict[str, str]
+    parquet: Any
+    size_bytes: int
+    column: dict[str, int]
+
+    def pick(self, sensor_id: str | None, span: Span | None, metrics: Collection[str]) -> list[int]:
+        """Row groups whose least and greatest values allow a row of the sensor, span and metrics."""
+        picked: list[int] = []
+        for index in range(self.parquet.num_row_groups):
+            group = self.parquet.row_group(index)
+            if sensor_id is not None:
+                low, high = self._bounds(group, "sensor_id")
+                if not low <= sensor_id <= high:
+                    continue
+            if span is not None:
+                low, high = self._bounds(group, "ts")
+                if low >= span.end_us or high < span.start_us:
+                    continue
+            if metrics:
+                low, high = self._bounds(group, "metric")
+                if not any(low <= metric <= high for metric in metrics):
+                    continue
+            picked.append(index)
+        return picked
+
+    def _bounds(self, group: Any, name: str) -> tuple[Any, Any]:
+        statistics = group.column(self.column[name]).statistics
+        if name == "ts":
+            return statistics.min_raw, statistics.max_raw
+        return statistics.min, statistics.max
+
+    def range_of(self, index: int) -> tuple[int, int]:
+        """Where a row group's bytes lie, half-open."""
+        group = self.parquet.row_group(index)
+        starts: list[int] = []
+        ends: list[int] = []
+        for place in range(group.num_columns):
+            chunk = group.column(place)
+            start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+            starts.append(start)
+            ends.append(start + chunk.total_compressed_size)
+        return min(starts), max(ends)
+
+
+def read_footer(source: Source, guess_bytes: int) -> Footer:
+    """The footer of an object; `guess_bytes` 0 where its length is unknown. Raises Corrupt."""
+    size_bytes = source.size_bytes
+    if size_bytes < 12:
+        raise corrupt(f"it has only {size_bytes} bytes")
+    if size_bytes <= WHOLE_BYTES:
+        held = size_bytes
+    else:
+        held = min(size_bytes, max(guess_bytes, 8) if guess_bytes else TAIL_BYTES)
+    source.fetch([(size_bytes - held, size_bytes)])
+    length = footer_length(bytes(source.held(size_bytes - 8, size_bytes)))
+    if length > size_bytes - 4:
+        raise corrupt(f"its footer would be {length} bytes long")
+    if length > held:
+        source.fetch([(size_bytes - length, size_bytes - held)])
+    raw = bytes(source.held(size_bytes - length, size_bytes))
+    _check_footer(raw)
+    try:
+        parquet = pq.read_metadata(io.BytesIO(b"PAR1" + raw))
+    except (pa.ArrowException, OSError) as error:
+        raise corrupt(str(error)) from error
+    pairs = cast(dict[bytes, bytes], parquet.metadata or {})
+    known = {name.decode(): value.decode() for name, value in pairs.items()}
+    if known.get("version") != VERSION:
+        raise corrupt(f"its version is {known.get('version')}, this program reads {VERSION}")
+    column = {parquet.schema.column(place).name: place for place in range(parquet.num_columns)}
+    if missing := [name for name in COLUMNS if name not in column]:
+        raise corrupt(f"it lacks the column {missing[0]}")
+    return Footer(known, parquet, length, column)
+
+
+def _check_footer(raw: bytes) -> None:
+    place = raw.rfind(FOOTER_MARK) + len(FOOTER_MARK)
+    if place < len(FOOTER_MARK):
+        raise corrupt("its footer carries no footer-sha256")
+    end = place + len(UNSIGNED)
+    if hashlib.sha256(raw[:place] + UNSIGNED + raw[end:]).hexdigest().encode() != raw[place:end]:
+        raise corrupt("its footer does not match its footer-sha256")
+
+
+def read_table(source: Source, footer: Footer, picked: Sequence[int]) -> Any:
+    """The rows of the row groups (at least one), sensor and metric as Arrow dictionaries. Raises Corrupt."""
+    ranges = [footer.range_of(index) for index in picked]
+    source.fetch(ranges)
+    checks = footer.known[GROUP_CHECKS].split(",")
+    for index, (start, end) in zip(picked, ranges, strict=True):
+        if f"{zlib.crc32(source.held(start, end)):08x}" != checks[index]:
+            raise corrupt(f"row group {index}, bytes {start} to {end}, does not match its checksum")
+    try:
+        file = pq.ParquetFile(
+            source.reader(),
+            metadata=footer.parquet,
+            read_dictionary=["sensor_id", "metric"],
+            page_checksum_verification=True,
+        )
+        return file.read_row_groups(picked, columns=COLUMNS, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise corrupt(str(error)) from error

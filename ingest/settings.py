@@ -1,0 +1,60 @@
+"""What the environment says: the only file that reads it, one field per variable, each documented."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ingest.errors import BadInput
+
+SETTINGS: dict[str, str] = {
+    "THERMOCLINE_TABLE": "Name of the DynamoDB table that is the hot tier. Set by the template.",
+    "THERMOCLINE_ARCHIVE_BUCKET": "Bucket of the segments, the cold tier. Set by the template.",
+    "THERMOCLINE_REJECTS_BUCKET": "Bucket that keeps what was refused. Set by the template.",
+    "THERMOCLINE_CODEC": "Codec of new chunks: `list` (default) or `packed`.",
+    "THERMOCLINE_CHUNK_GRACE_S": "Seconds after which a chunk that a manifest names and the table lacks counts as "
+    "never written; at least as long as a function may run. Default 900.",
+}
+"""Every variable the functions read, with its meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a function needs to know of its deployment."""
+
+    table: str
+    archive_bucket: str
+    rejects_bucket: str
+    codec: str = "list"
+    chunk_grace_s: int = 900
+
+
+def from_env(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of this process. Raises BadInput naming the variable that is missing or wrong."""
+    values = os.environ if environ is None else environ
+
+    def needed(name: str) -> str:
+        if not values.get(name):
+            raise BadInput(f"{name} is not set. It is {SETTINGS[name][0].lower()}{SETTINGS[name][1:]}")
+        return values[name]
+
+    codec = values.get("THERMOCLINE_CODEC") or "list"
+    if codec not in ("list", "packed"):
+        raise BadInput(f"THERMOCLINE_CODEC: {codec!r} is no codec; use list or packed.")
+    grace = values.get("THERMOCLINE_CHUNK_GRACE_S") or "900"
+    if not grace.isdigit():
+        raise BadInput(f"THERMOCLINE_CHUNK_GRACE_S: {grace!r} is no whole number of seconds.")
+    return Settings(
+        table=needed("THERMOCLINE_TABLE"),
+        archive_bucket=needed("THERMOCLINE_ARCHIVE_BUCKET"),
+        rejects_bucket=needed("THERMOCLINE_REJECTS_BUCKET"),
+        codec=codec,
+        chunk_grace_s=int(grace),
+    )
+
+
+def endpoint_from_env(environ: Mapping[str, str] | None = None) -> str | None:
+    """The endpoint AWS_ENDPOINT_URL names; None where the user named none."""
+    values = os.environ if environ is None else environ
+    return values.get("AWS_ENDPOINT_URL") or None

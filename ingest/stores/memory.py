@@ -1,0 +1,191 @@
+"""Every store in dictionaries: for tests and simulations, and the plainest statement of each contract."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import cast
+
+from ingest import keys
+from ingest.chunk import Chunk, decode_item
+from ingest.errors import NotFound, Refused
+from ingest.item import Attribute, Item, item_size, write_units
+from ingest.keys import Key, Layout
+from ingest.manifest import Manifest, decode_layout, decode_manifest, encode_layout
+from ingest.reading import Span
+from ingest.stores import ObjectHead, Page, RemainingMs, Segment, Sensor
+from ingest.stores.catalog import decode_entry, encode_entry, select_segments
+from ingest.stores.registry import encode_sensor
+
+PAGE_BYTES = 1_048_576
+"""A Query page holds at most 1 MB ("Paginating table query results")."""
+READ_UNIT_BYTES = 4096
+"""A consistent read unit carries 4 KB ("DynamoDB read and write operations")."""
+
+Attributes = dict[str, Attribute]
+
+
+class MemoryHotStore:
+    """The one table: `items` holds parsed AttributeValues by key."""
+
+    def __init__(self, page_bytes: int = PAGE_BYTES) -> None:
+        self.items: dict[Key, Attributes] = {}
+        self._page_bytes = page_bytes
+
+    def put(self, items: Sequence[Item], remaining_ms: RemainingMs) -> float:
+        """Put every item; units are those of the larger of the old and the new item."""
+        del remaining_ms
+        units = 0
+        for item in items:
+            old = self.items.get(item.key)
+            units += write_units(max(item.size_bytes, item_size(old) if old else 0))
+            self.items[item.key] = cast(Attributes, json.loads(item.body))
+        return float(units)
+
+    def read(self, sensor_id: str, span: Span, widest_bucket_s: int) -> Iterator[Page]:
+        """Pages of every chunk of the sensor that may hold the span's readings."""
+        page = Page([], 0, 0.0, 0)
+        for item in self._query(*keys.chunk_range(sensor_id, span, widest_bucket_s)):
+            page.chunks.append(decode_item(item))
+            page.items += 1
+            page.size_bytes += item_size(item)
+            page.read_units = float(-(-page.size_bytes // READ_UNIT_BYTES))
+            if page.size_bytes >= self._page_bytes:
+                yield page
+                page = Page([], 0, 0.0, 0)
+        page.read_units = max(1.0, page.read_units)
+        yield page
+
+    def chunks(self, keys: Sequence[Key]) -> list[Chunk]:
+        """The named chunks that exist."""
+        return [decode_item(self.items[key]) for key in keys if key in self.items]
+
+    def newest(self, sensor_id: str, widest_bucket_s: int) -> list[Chunk]:
+        """Chunks among which the sensor's newest hot reading is: here, all of them."""
+        del widest_bucket_s
+        return [decode_item(item) for item in self._query(keys.chunk_partition(sensor_id))]
+
+    def manifests(self, slot_s: int) -> Iterator[list[Manifest]]:
+        """The slot's manifests, on one page."""
+        yield [decode_manifest(item) for item in self._query(keys.manifest_partition(slot_s))]
+
+    def open_slots(self, until_s: int | None = None) -> list[int]:
+        """Slots that may still have manifests, oldest first, up to `until_s` (inclusive)."""
+        slots = [
+            keys.parse_open_slot(key) for key in sorted(self.items) if key.pk == keys.OPEN_SLOTS_PARTITION
+        ]
+        return [slot_s for slot_s in slots if until_s is None or slot_s <= until_s]
+
+    def delete(self, keys: Sequence[Key]) -> None:
+        """Delete the items; missing ones are no error."""
+        for key in keys:
+            self.items.pop(key, None)
+
+    def load_layout(self) -> Layout | None:
+        """The layout in force; None where there is none yet."""
+        item = self.items.get(keys.layout_key())
+        return decode_layout(item) if item else None
+
+    def save_layout(self, layout: Layout, instead_of: Layout | None) -> None:
+        """Replace the layout, on condition that it still is `instead_of`. Raises Refused where not."""
+        if self.load_layout() != instead_of:
+            raise Refused("The layout was changed by somebody else. Look at it and deploy again.")
+        item = encode_layout(layout)
+        self.items[item.key] = cast(Attributes, json.loads(item.body))
+
+    def expire(self, now_s: float) -> list[Key]:
+        """Remove the items whose `ttl` is past, as DynamoDB's TTL does in its time; their keys."""
+        gone = [key for key, item in self.items.items() if "ttl" in item and _ttl(item) <= now_s]
+        self.delete(gone)
+        return gone
+
+    def _query(self, partition: str, low: str = "", high: str = "\U0010ffff") -> list[Attributes]:
+        """The partition's items between the sort keys (both inclusive), sorted by them."""
+        found = [key for key in self.items if key.pk == partition and low <= key.sk <= high]
+        return [self.items[key] for key in sorted(found)]
+
+
+def _ttl(item: Mapping[str, Attribute]) -> int:
+    return int(cast(str, item["ttl"]["N"]))
+
+
+class MemoryCatalog:
+    """The index of segments; `items` holds what DynamoDB would."""
+
+    def __init__(self) -> None:
+        self.items: dict[Key, Attributes] = {}
+
+    def add(self, segments: Sequence[Segment], expires_at_s: int) -> None:
+        """Put entries; the same segment again changes nothing."""
+        for segment in segments:
+            self.items[keys.catalog_key(segment.date, segment.digest)] = encode_entry(segment, expires_at_s)
+
+    def find(self, span: Span, sensor_id: str | None = None) -> list[Segment]:
+        """Segments that may hold readings of the span (and sensor), by date and name."""
+        return select_segments(map(decode_entry, self.items.values()), span, sensor_id)
+
+    def remove(self, segments: Sequence[Segment]) -> None:
+        """Forget entries; missing ones are no error."""
+        for segment in segments:
+            self.items.pop(keys.catalog_key(segment.date, segment.digest), None)
+
+
+class MemoryColdStore:
+    """Objects by name. `now_s` gives the time that `head` reports, epoch seconds."""
+
+    def __init__(self, now_s: Callable[[], float] = lambda: 0.0) -> None:
+        self.objects: dict[str, tuple[bytes, ObjectHead]] = {}
+        self._now_s = now_s
+
+    def put(self, name: str, data: bytes, metadata: Mapping[str, str]) -> str:
+        """Store an object whole; its etag."""
+        etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        known = {key.lower(): value for key, value in metadata.items()}
+        self.objects[name] = (bytes(data), ObjectHead(len(data), etag, int(self._now_s()), known))
+        return etag
+
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """Bytes `[start, end)` of an object, as many as there are; all of it without bounds."""
+        return self._object(name)[0][start:end]
+
+    def head(self, name: str) -> ObjectHead:
+        """Size, etag, time and metadata of an object."""
+        return self._object(name)[1]
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """Names of the objects under a prefix, sorted."""
+        return iter(sorted(name for name in self.objects if name.startswith(prefix)))
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete objects; missing ones are no error."""
+        for name in names:
+            self.objects.pop(name, None)
+
+    def _object(self, name: str) -> tuple[bytes, ObjectHead]:
+        try:
+            return self.objects[name]
+        except KeyError as error:
+            raise NotFound(f"There is no object {name}. Check the name.") from error
+
+
+class MemoryRegistry:
+    """Which sensors exist."""
+
+    def __init__(self) -> None:
+        self.sensors: dict[str, Sensor] = {}
+
+    def register(self, first_seen_ms: Mapping[str, int], remaining_ms: RemainingMs) -> tuple[int, float]:
+        """Add the sensors that are unknown; how many were new, and the write units."""
+        del remaining_ms
+        new = [Sensor(name, seen) for name, seen in first_seen_ms.items() if name not in self.sensors]
+        self.sensors |= {sensor.sensor_id: sensor for sensor in new}
+        return len(new), float(sum(write_units(item_size(encode_sensor(sensor))) for sensor in new))
+
+    def get(self, sensor_id: str) -> Sensor | None:
+        """One sensor, or None."""
+        return self.sensors.get(sensor_id)
+
+    def all(self, prefix: str = "") -> Iterable[Sensor]:
+        """Every sensor whose id begins with the prefix, sorted by id."""
+        return [self.sensors[name] for name in sorted(self.sensors) if name.startswith(prefix)]

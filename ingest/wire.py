@@ -1,0 +1,384 @@
+"""Payload bytes to runs, and runs to payload bytes: which format a user record is in is decided here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import accumulate, pairwise, zip_longest
+from typing import Any, cast
+
+import msgspec
+
+from ingest import instant
+from ingest.envelope import Unopened, is_wrapped, unwrap
+from ingest.gather import (
+    MOST_READINGS,
+    SAFE_MAGNITUDE,
+    Gather,
+    TooMuch,
+    Unreadable,
+    Unusable,
+    clean_column,
+    good_metric_name,
+    good_sensor_id,
+    kind_name,
+    only,
+    plain,
+    shown,
+    value_problem,
+)
+from ingest.reading import AHEAD_US, EARLIEST_US, LEAST_MAGNITUDE, MAX_INT_DIGITS, Column, Run, Value
+from ingest.reject import Problem
+from ingest.senml import is_pack, read_pack
+
+
+class _Reading(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One reading as a JSON object, in its strict form."""
+
+    sensor_id: str
+    ts: int | float | str
+    metrics: dict[str, bool | int | float | str | None]
+
+
+class _Columnar(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A run as a JSON object; what our own publisher sends."""
+
+    sensor_id: str
+    t0_us: int
+    dt_us: list[Any] | int
+    metrics: dict[str, list[Any]]
+
+
+_READING = msgspec.json.Decoder(_Reading)
+_COLUMNAR = msgspec.json.Decoder(_Columnar)
+_ANY = msgspec.json.Decoder(Any)
+_ENCODER = msgspec.json.Encoder()
+_SPACE = b" \t\r\n"
+
+
+def decode(payload: bytes, arrival_ms: int) -> tuple[list[Run], list[Problem]]:
+    """The runs of one user record, one per sensor, and what of it could not be used.
+
+    `arrival_ms` is when the stream took the record (epoch milliseconds). Each run is
+    strictly increasing in time; of values for the same instant and metric the last in the
+    record wins, also where a JSON key is repeated. Never raises, whatever the bytes.
+    FORMATS.md describes what is understood.
+    """
+    run = _simple_reading(payload, arrival_ms)
+    if run is not None:
+        return [run], []
+    gather = Gather(arrival_ms)
+    try:
+        _read(gather, unwrap(payload) if is_wrapped(payload) else payload)
+        return gather.finish(len(payload))
+    except TooMuch as error:
+        return [], [Problem(error.reason, str(error))]
+    except Unopened as error:
+        return [], [Problem(error.reason, str(error))]
+
+
+def _simple_reading(payload: bytes, arrival_ms: int) -> Run | None:
+    """The run of a user record that is one reading in its strict form without anything odd, else None."""
+    if payload.find(b'"t0_us"', 0, 180) >= 0:
+        return None
+    try:
+        document = _READING.decode(payload)
+        ts_us = _time(document.ts)
+    except (ValueError, RecursionError, Unusable):
+        return None
+    if not (good_sensor_id(document.sensor_id) and EARLIEST_US <= ts_us < arrival_ms * 1000 + AHEAD_US):
+        return None
+    metrics: dict[str, Column] = {}
+    for name, value in document.metrics.items():
+        if not good_metric_name(name):
+            return None
+        if type(value) is float and LEAST_MAGNITUDE <= value < SAFE_MAGNITUDE:
+            metrics[name] = [value]
+        elif value is not None:
+            if value_problem(value) is not None:
+                return None
+            metrics[name] = [plain(value)]
+    return Run(document.sensor_id, [ts_us], metrics, arrival_ms) if metrics else None
+
+
+# --- documents and lines ----------------------------------------------------------------
+
+
+def _read(gather: Gather, body: bytes) -> None:
+    if b"\n" not in body:
+        gather.attempt(_read_document, body)
+        return
+    body = body.strip(_SPACE)
+    lines = body.split(b"\n")
+    if (
+        len(lines) > 1
+        and (_is_document(lines[0]) or not _is_document(body))
+        and any(map(_is_document, lines))
+    ):
+        _read_lines(gather, lines)
+    else:
+        gather.attempt(_read_document, body)
+
+
+def _is_document(data: bytes) -> bool:
+    if not data.lstrip(_SPACE).startswith((b"{", b"[")):
+        return False
+    try:
+        _parse(data)
+    except Unusable:
+        return False
+    return True
+
+
+def _read_lines(gather: Gather, lines: list[bytes]) -> None:
+    if len(lines) > MOST_READINGS:
+        raise TooMuch(f"more than {MOST_READINGS} lines in one record")
+    for number, line in enumerate(lines, 1):
+        if not line or line.isspace():
+            continue
+        gather.line = number
+        gather.place = ""
+        gather.payload = line
+        try:
+            document = _READING.decode(line)
+        except (ValueError, RecursionError):
+            gather.attempt(_read_document, line)
+        else:
+            gather.attempt(_read_reading, document)
+
+
+def _read_document(gather: Gather, data: bytes) -> None:
+    """Add one JSON document: strictly typed where it is in its usual form, else step by step."""
+    if b'"metrics"' in data:
+        try:
+            document = _COLUMNAR.decode(data) if b'"t0_us"' in data else _READING.decode(data)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if isinstance(document, _Columnar):
+                _read_columns(gather, document.sensor_id, document.t0_us, document.dt_us, document.metrics)
+            else:
+                _read_reading(gather, document)
+            return
+    if not data or data.isspace():
+        raise Unusable("empty_record", "no bytes but white space" if data else "no bytes")
+    parsed = _parse(data)
+    if isinstance(parsed, dict):
+        _read_object(gather, cast(dict[str, Any], parsed))
+    elif isinstance(parsed, list):
+        _read_array(gather, cast(list[Any], parsed))
+    else:
+        raise Unusable("unknown_format", f"{kind_name(parsed)} where an object or an array is needed")
+
+
+def _read_reading(gather: Gather, document: _Reading) -> None:
+    gather.reading(gather.sensor(document.sensor_id), _time(document.ts), document.metrics)
+
+
+def _parse(data: bytes) -> object:
+    """The JSON value, with Unreadable in place of numbers that cannot be read. Raises Unusable."""
+    try:
+        return _ANY.decode(data)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(
+            data.decode(), parse_constant=_read_constant, parse_float=_read_float, parse_int=_read_int
+        )
+    except UnicodeDecodeError as error:
+        raise Unusable("not_utf8", f"byte {error.start} is not UTF-8") from error
+    except RecursionError as error:
+        raise Unusable("too_deep", "nested more deeply than can be read") from error
+    except ValueError as error:
+        raise Unusable("not_json", str(error)) from error
+
+
+def _read_constant(_text: str) -> Unreadable:
+    return Unreadable("not_finite")
+
+
+def _read_float(text: str) -> float | Unreadable:
+    value = float(text)
+    return Unreadable("number_out_of_range") if value in (float("inf"), float("-inf")) else value
+
+
+def _read_int(text: str) -> int | Unreadable:
+    return int(text) if len(text) <= MAX_INT_DIGITS + 1 else Unreadable("int_too_long")
+
+
+# --- shapes -----------------------------------------------------------------------------
+
+
+def _read_array(gather: Gather, elements: list[Any]) -> None:
+    if not elements:
+        raise Unusable("empty_record", "an array that holds nothing")
+    if is_pack(elements):
+        read_pack(gather, elements)
+        return
+    for position, element in enumerate(elements, 1):
+        gather.place = f"element {position}"
+        if isinstance(element, dict):
+            gather.attempt(_read_object, cast(dict[str, Any], element))
+        else:
+            gather.refuse("wrong_type", f"{kind_name(element)} where an object is needed")
+
+
+def _read_object(gather: Gather, fields: dict[str, Any]) -> None:
+    if fields.keys().isdisjoint(("sensor_id", "ts", "t0_us", "metrics")):
+        raise Unusable("unknown_format", "an object without sensor_id, ts, t0_us and metrics")
+    if "sensor_id" not in fields:
+        raise Unusable("missing_field", "sensor_id is missing")
+    sensor_id = gather.sensor(fields["sensor_id"])
+    if "ts" in fields:
+        metrics = fields.get("metrics")
+        if "metrics" not in fields:
+            metrics = {name: value for name, value in fields.items() if name not in ("sensor_id", "ts")}
+        elif not isinstance(metrics, dict):
+            raise Unusable("wrong_type", f"metrics is {kind_name(metrics)}, not an object", sensor_id)
+        gather.reading(sensor_id, _time(fields["ts"], sensor_id), cast(dict[str, Any], metrics))
+        return
+    for name in ("t0_us", "dt_us", "metrics"):
+        if name not in fields:
+            missing = name if "t0_us" in fields else "ts"
+            raise Unusable("missing_field", f"{missing} is missing", sensor_id)
+    if not isinstance(fields["metrics"], dict):
+        raise Unusable("wrong_type", f"metrics is {kind_name(fields['metrics'])}, not an object", sensor_id)
+    _read_columns(
+        gather, sensor_id, fields["t0_us"], fields["dt_us"], cast(dict[str, Any], fields["metrics"])
+    )
+
+
+def _time(value: object, sensor_id: str | None = None) -> int:
+    """The instant a `ts` stands for. Raises Unusable."""
+    if type(value) is int or type(value) is float:
+        return instant.from_ms(value)
+    if not isinstance(value, str):
+        detail = f"ts is {kind_name(value)}, neither a number that can be read nor text"
+        raise Unusable("bad_timestamp", detail, sensor_id)
+    try:
+        return instant.from_text(value)
+    except ValueError as error:
+        raise Unusable("bad_timestamp", f"ts: {error}", sensor_id) from error
+
+
+# --- columnar runs ----------------------------------------------------------------------
+
+
+def _read_columns(
+    gather: Gather, sensor: str, t0_us: object, dt_us: object, metrics: Mapping[str, Any]
+) -> None:
+    sensor_id = gather.sensor(sensor)
+    ts_us, rising = _times(gather, sensor_id, t0_us, dt_us, metrics)
+    columns, full = _clean_columns(gather, sensor_id, len(ts_us), metrics)
+    if not full:
+        present = [any(cell is not None for cell in cells) for cells in zip(*columns.values(), strict=True)]
+        _note_absent(gather, sensor_id, present or [False] * len(ts_us), metrics)
+        if not any(present):
+            return
+        ts_us, columns = only(present, ts_us, columns)
+    first_us, last_us = (ts_us[0], ts_us[-1]) if rising else (min(ts_us), max(ts_us))
+    if not (gather.in_time(first_us) and gather.in_time(last_us)):
+        timely = list(map(gather.in_time, ts_us))
+        gather.refuse("ts_out_of_range", gather.time_limits(), "", sensor_id, timely.count(False))
+        if not any(timely):
+            return
+        ts_us, columns = only(timely, ts_us, columns)
+    gather.columns(sensor_id, ts_us, columns, rising=rising)
+
+
+def _times(
+    gather: Gather, sensor_id: str, t0_us: object, dt_us: object, metrics: Mapping[str, Any]
+) -> tuple[list[int], bool]:
+    """The instants of a columnar run, and whether they strictly increase. Raises Unusable."""
+    if type(t0_us) is not int:
+        raise Unusable("bad_timestamp", f"t0_us is {kind_name(t0_us)}, not a whole number", sensor_id)
+    if isinstance(dt_us, list):
+        deltas = cast(list[Any], dt_us)
+        if deltas and set(map(type, deltas)) != {int}:
+            raise Unusable("bad_timestamp", "dt_us holds something other than whole numbers", sensor_id)
+        gather.count(len(deltas) + 1)
+        return list(accumulate(deltas, initial=t0_us)), not deltas or min(deltas) > 0
+    if type(dt_us) is not int:
+        raise Unusable(
+            "bad_timestamp", f"dt_us is {kind_name(dt_us)}, not a whole number or a list", sensor_id
+        )
+    lengths = {len(cast(list[Any], column)) for column in metrics.values() if isinstance(column, list)}
+    if len(lengths) > 1:
+        raise Unusable(
+            "length_mismatch", "columns of different lengths, and dt_us does not say which", sensor_id
+        )
+    count = lengths.pop() if lengths else 0
+    if not count and not any(metrics.values()):
+        raise Unusable("no_metrics", "no column holds a value", sensor_id)
+    gather.count(count)
+    return [t0_us + dt_us * position for position in range(count)], dt_us > 0
+
+
+def _clean_columns(
+    gather: Gather, sensor_id: str, count: int, metrics: Mapping[str, Any]
+) -> tuple[dict[str, Column], bool]:
+    """The columns that can be used, and whether one of them has a value at every instant."""
+    columns: dict[str, Column] = {}
+    full = False
+    for name, raw in metrics.items():
+        if not isinstance(raw, list):
+            if raw is not None:
+                gather.refuse_value("wrong_type", sensor_id, name, f"{kind_name(raw)} in place of a column")
+            continue
+        column = cast(list[Any], raw)
+        if len(column) != count:
+            detail = f"{len(column)} values for {count} instants"
+            gather.refuse("length_mismatch", detail, f"metric {shown(name)}", sensor_id, _present(column))
+        elif gather.metric(name, sensor_id, _present(column)):
+            cleaned, refused, holes = clean_column(column)
+            for reason, lost in refused.items():
+                gather.refuse_value(reason, sensor_id, name, "values", lost)
+            if not holes or cleaned.count(None) < count:
+                columns[name] = cleaned
+                full = full or not holes
+    return columns, full
+
+
+def _present(column: list[Any]) -> int:
+    return max(1, len(column) - column.count(None))
+
+
+def _note_absent(gather: Gather, sensor_id: str, present: list[bool], metrics: Mapping[str, Any]) -> None:
+    """Note the instants at which nothing was sent; those whose values were refused are known already."""
+    sent = zip_longest(*(cast(list[Any], column) for column in metrics.values() if isinstance(column, list)))
+    given = [any(cell is not None for cell in cells) for cells in sent]
+    empty = sum(not has and not (i < len(given) and given[i]) for i, has in enumerate(present))
+    if empty:
+        gather.refuse("no_metrics", "instants at which no metric has a value", "", sensor_id, empty)
+
+
+# --- encoding ---------------------------------------------------------------------------
+
+
+def encode_run(run: Run) -> bytes:
+    """A run as columnar JSON: `dt_us` is a step where the times are a grid, else the list of deltas.
+
+    `decode` gives the same readings back; the arrival is the stream's to tell.
+    """
+    ts_us = run.ts_us
+    deltas = [later - earlier for earlier, later in pairwise(ts_us)]
+    dt_us = deltas[0] if deltas and deltas.count(deltas[0]) == len(deltas) else deltas
+    metrics = {name: _shortened(column) for name, column in run.metrics.items()}
+    return _ENCODER.encode(
+        {"sensor_id": run.sensor_id, "t0_us": ts_us[0], "dt_us": dt_us, "metrics": metrics}
+    )
+
+
+def _shortened(column: Column) -> Column:
+    """The column with ints in place of floats where all are integral: two bytes less each."""
+    if set(map(type, column)) == {float}:
+        floats = cast(list[float], column)
+        if all(map(float.is_integer, floats)) and -1e15 < min(floats) <= max(floats) < 1e15:
+            return list(map(int, floats))
+    return column
+
+
+def encode_reading(sensor_id: str, ts_us: int, metrics: Mapping[str, Value]) -> bytes:
+    """One reading as a JSON object; `ts` in milliseconds, with decimals where the instant needs them."""
+    ts_ms = ts_us // 1000 if ts_us % 1000 == 0 else ts_us / 1000
+    return _ENCODER.encode({"sensor_id": sensor_id, "ts": ts_ms, "metrics": metrics})

@@ -1,0 +1,258 @@
+"""The use case of the batch door: a batch of stream records becomes chunks, manifests, tickets and rejects."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import pairwise
+
+from ingest import keys
+from ingest.chunk import encode
+from ingest.errors import Unavailable
+from ingest.item import Item
+from ingest.keys import US, Layout, Period
+from ingest.kinesis_records import Record, user_records
+from ingest.manifest import encode_manifests, encode_open_slot, encode_ticket
+from ingest.reading import Column, Run, concat, merge, settle, take
+from ingest.reject import Problem, Reject
+from ingest.stores import HotStore, Registry, RejectStore, RemainingMs
+from ingest.wire import decode
+
+MOST_VALUES_AT_ONCE = 2_000_000
+"""A batch that decodes to more is stored in several groups of records, so that memory stays bounded."""
+LEAST_GROUP_MS = 5_000
+"""With less time left, a further group is not begun but reported back to the stream."""
+
+
+@dataclass(slots=True)
+class Stored:
+    """What became of a batch. `failed_sequence` is the first record that was not stored."""
+
+    records: int = 0
+    readings: int = 0
+    values: int = 0
+    chunks: int = 0
+    write_units: float = 0.0
+    sensors: int = 0
+    new_sensors: int = 0
+    rejects: Counter[str] = field(default_factory=Counter[str])
+    oldest_arrival_ms: int | None = None
+    failed_sequence: str | None = None
+
+
+@dataclass(slots=True)
+class _Group:
+    """Consecutive records of a batch that are stored together, under a batch id of their own."""
+
+    records: list[Record] = field(default_factory=list[Record])
+    runs: dict[str, list[Run]] = field(default_factory=dict[str, list[Run]])
+    rejects: list[Reject] = field(default_factory=list[Reject])
+    values: int = 0
+
+
+def store_batch(
+    records: Sequence[Record],
+    *,
+    hot: HotStore,
+    registry: Registry,
+    rejects: RejectStore,
+    layout: Layout,
+    now_s: int,
+    remaining_ms: RemainingMs,
+) -> Stored:
+    """Store every reading of the batch, keep every reject, and say what was done.
+
+    `now_s` is the time of writing (epoch seconds). Safe to repeat in any grouping. Raises
+    Unavailable where a service cannot be outlasted; the batch is then to be repeated whole.
+    Where only time runs short, `failed_sequence` names the first record left undone.
+    """
+    stored = Stored()
+    for group in _groups(records):
+        if stored.records and remaining_ms() < LEAST_GROUP_MS:
+            stored.failed_sequence = group.records[0].sequence
+            break
+        _store_group(group, stored, hot, registry, rejects, layout.at(now_s), now_s, remaining_ms)
+    return stored
+
+
+def _groups(records: Sequence[Record]) -> Iterator[_Group]:
+    group = _Group()
+    for record in records:
+        _decode_into(group, record)
+        if group.values >= MOST_VALUES_AT_ONCE:
+            yield group
+            group = _Group()
+    if group.records:
+        yield group
+
+
+# --- decode -----------------------------------------------------------------------------
+
+
+def _decode_into(group: _Group, record: Record) -> None:
+    group.records.append(record)
+    try:
+        runs, problems = _decode_record(record)
+    except Exception as error:  # noqa: BLE001 - no bytes may stop the batch; they are kept and named
+        runs, problems = (
+            [],
+            [("0", record.data, Problem("unexpected", f"{type(error).__name__} while decoding"))],
+        )
+    group.rejects.extend(_reject(record, offset, payload, problem) for offset, payload, problem in problems)
+    for run in _settle_record(runs):
+        group.runs.setdefault(run.sensor_id, []).append(run)
+        group.values += len(run.ts_us) * len(run.metrics)
+
+
+def _decode_record(record: Record) -> tuple[list[Run], list[tuple[str, bytes, Problem]]]:
+    if record.problem is not None:
+        return [], [("0", record.data, record.problem)]
+    payloads, refused = user_records(record.data)
+    problems: list[tuple[str, bytes, Problem]] = []
+    if refused is not None:
+        problems.append(("0", record.data, refused))
+    runs: list[Run] = []
+    for index, payload in enumerate(payloads):
+        found, wrong = decode(payload, record.arrival_ms)
+        runs.extend(found)
+        problems.extend((str(index), payload, problem) for problem in wrong)
+    return runs, problems
+
+
+def _settle_record(runs: Sequence[Run]) -> list[Run]:
+    """One run per sensor: within one record, the last value of an instant and metric wins."""
+    by_sensor: dict[str, list[Run]] = {}
+    for run in runs:
+        by_sensor.setdefault(run.sensor_id, []).append(run)
+    return [found[0] if len(found) == 1 else _join(found) for found in by_sensor.values()]
+
+
+def _join(runs: list[Run]) -> Run:
+    if all(a.ts_us[-1] < b.ts_us[0] for a, b in pairwise(runs)):
+        return concat(runs)
+    names = sorted({name for run in runs for name in run.metrics})
+    columns: dict[str, Column] = {name: [] for name in names}
+    for run in runs:
+        for name in names:
+            columns[name].extend(run.metrics.get(name) or [None] * len(run.ts_us))
+    arrival_ms = runs[0].arrival_ms
+    ts_us = [ts for run in runs for ts in run.ts_us]
+    return settle(runs[0].sensor_id, ts_us, columns, arrival_ms if isinstance(arrival_ms, int) else 0)
+
+
+def _reject(record: Record, offset: str, payload: bytes, problem: Problem) -> Reject:
+    kept = payload if problem.payload is None else problem.payload
+    place = "/".join(filter(None, (offset, problem.part, problem.reason)))
+    return Reject(
+        id=keys.reject_id(record.stream_arn, record.shard_id, record.sequence, place),
+        reason=problem.reason,
+        detail=problem.detail,
+        stream_arn=record.stream_arn,
+        shard_id=record.shard_id,
+        sequence=record.sequence,
+        offset=place,
+        arrival_ms=record.arrival_ms,
+        sensor_id=problem.sensor_id,
+        count=problem.count,
+        sha256=sha256(kept).hexdigest(),
+        payload=kept,
+    )
+
+
+# --- store ------------------------------------------------------------------------------
+
+
+def _store_group(
+    group: _Group,
+    stored: Stored,
+    hot: HotStore,
+    registry: Registry,
+    rejects: RejectStore,
+    period: Period,
+    now_s: int,
+    remaining_ms: RemainingMs,
+) -> None:
+    first = group.records[0]
+    batch = keys.batch_id(first.stream_arn, first.shard_id, [record.sequence for record in group.records])
+    arrivals = [record.arrival_ms for record in group.records if record.arrival_ms]
+    if group.rejects:
+        date = keys.date_of((min(arrivals) if arrivals else now_s * 1000) * 1000)
+        rejects.keep(keys.reject_name(date, batch), group.rejects)
+    by_slot, readings, values = _encode_group(group, batch, period, now_s)
+    units = 0.0
+    new_sensors = 0
+    if by_slot:
+        first_seen = {sensor_id: min(map(_least_arrival, runs)) for sensor_id, runs in group.runs.items()}
+        new_sensors, units = registry.register(first_seen, remaining_ms)
+        units += _put_in_order(by_slot, batch, now_s, hot, remaining_ms)
+    stored.records += len(group.records)
+    stored.readings += readings
+    stored.values += values
+    stored.chunks += sum(map(len, by_slot.values()))
+    stored.write_units += units
+    stored.sensors += len(group.runs)
+    stored.new_sensors += new_sensors
+    for reject in group.rejects:
+        stored.rejects[reject.reason] += reject.count
+    if arrivals:
+        oldest = stored.oldest_arrival_ms
+        stored.oldest_arrival_ms = min(arrivals) if oldest is None else min(oldest, *arrivals)
+
+
+def _put_in_order(
+    by_slot: dict[int, list[Item]], batch: str, now_s: int, hot: HotStore, remaining_ms: RemainingMs
+) -> float:
+    """Tickets, then manifests, then chunks: a batch that dies half-way leaves nothing unarchived."""
+    tickets = [item for slot_s in by_slot for item in (encode_open_slot(slot_s), encode_ticket(slot_s))]
+    manifests = [
+        item
+        for slot_s, chunks in by_slot.items()
+        for item in encode_manifests(slot_s, batch, now_s, [chunk.key for chunk in chunks])
+    ]
+    chunks = [chunk for found in by_slot.values() for chunk in found]
+    units = 0.0
+    for items in (tickets, manifests, chunks):
+        if remaining_ms() <= 0:
+            raise Unavailable(
+                "The function's time ran out before the batch was written. It will be repeated."
+            )
+        units += hot.put(items, remaining_ms)
+    return units
+
+
+def _encode_group(
+    group: _Group, batch: str, period: Period, now_s: int
+) -> tuple[dict[int, list[Item]], int, int]:
+    by_slot: dict[int, list[Item]] = {}
+    readings = values = 0
+    for runs in group.runs.values():
+        run = merge(runs)
+        readings += len(run.ts_us)
+        values += run.value_count()
+        for bucket_s, piece in split_buckets(run, period.bucket_s):
+            bucket_end_s = bucket_s + period.bucket_s
+            expires_at_s = keys.expires_at_s(bucket_end_s, now_s, period)
+            slot_s = keys.slot_of(bucket_end_s, now_s, period)
+            by_slot.setdefault(slot_s, []).extend(encode(piece, bucket_s, batch, expires_at_s))
+    return by_slot, readings, values
+
+
+def split_buckets(run: Run, bucket_s: int) -> Iterator[tuple[int, Run]]:
+    """The run cut at bucket bounds: each bucket's start (epoch seconds) with its readings."""
+    start = 0
+    count = len(run.ts_us)
+    while start < count:
+        bucket_start_s = keys.bucket_start_s(run.ts_us[start], bucket_s)
+        end_us = (bucket_start_s + bucket_s) * US
+        end = count if run.ts_us[-1] < end_us else bisect_left(run.ts_us, end_us, lo=start)
+        yield bucket_start_s, take(run, start, end)
+        start = end
+
+
+def _least_arrival(run: Run) -> int:
+    if isinstance(run.arrival_ms, int):
+        return run.arrival_ms
+    return min(arrival for column in run.arrival_ms.values() for arrival in column if arrival)
