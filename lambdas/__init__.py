@@ -1,0 +1,1 @@
+"""The doors: one Lambda handler per file, each a few lines around one use case."""

@@ -1,0 +1,84 @@
+"""The batch door: a Kinesis batch comes in, chunks and rejects are stored, the failure report goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+
+from ingest.keys import Layout
+from ingest.kinesis_records import failures, records
+from ingest.stores import HotStore, Registry, RejectStore, RemainingMs
+from ingest.write import Stored, store_batch
+from lambdas import _door
+
+SERVICE = "store_readings"
+_logger = _door.logger(SERVICE)
+_metrics = _door.metrics(SERVICE)
+
+
+def handle(
+    event: Mapping[str, Any],
+    hot: HotStore,
+    registry: Registry,
+    rejects: RejectStore,
+    layout: Layout,
+    now_s: int,
+    remaining_ms: RemainingMs,
+) -> Stored:
+    """Store what the event holds. Raises Unavailable: the batch is then repeated whole."""
+    return store_batch(
+        records(event),
+        hot=hot,
+        registry=registry,
+        rejects=rejects,
+        layout=layout,
+        now_s=now_s,
+        remaining_ms=remaining_ms,
+    )
+
+
+def _tell(stored: Stored, now_s: float) -> None:
+    _metrics.add_metric("ReadingsStored", MetricUnit.Count, stored.readings)
+    _metrics.add_metric("ChunksStored", MetricUnit.Count, stored.chunks)
+    _metrics.add_metric("WriteUnits", MetricUnit.Count, stored.write_units)
+    _metrics.add_metric("Rejects", MetricUnit.Count, sum(stored.rejects.values()))
+    _metrics.add_metric("SensorsRegistered", MetricUnit.Count, stored.new_sensors)
+    for reason, count in stored.rejects.items():
+        with single_metric("RejectsByReason", MetricUnit.Count, count, namespace=_door.NAMESPACE) as metric:
+            metric.add_dimension("reason", reason)
+    age_ms = None if stored.oldest_arrival_ms is None else round(now_s * 1000) - stored.oldest_arrival_ms
+    _logger.info(
+        "stored",
+        extra={
+            "records": stored.records,
+            "readings": stored.readings,
+            "chunks": stored.chunks,
+            "write_units": stored.write_units,
+            "sensors": stored.sensors,
+            "new_sensors": stored.new_sensors,
+            "rejects": dict(stored.rejects),
+            "oldest_age_ms": age_ms,
+            "failed_sequence": stored.failed_sequence,
+        },
+    )
+
+
+@_metrics.log_metrics
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Lambda's entry: returns the partial batch response ("Configuring partial batch response")."""
+    _, stores = _door.deployment()
+    now_s = _door.now_s()
+    layout = _door.layout(stores.hot, now_s)
+    stored = handle(
+        event,
+        stores.hot,
+        stores.registry,
+        stores.rejects,
+        layout,
+        -int(-now_s // 1),
+        context.get_remaining_time_in_millis,
+    )
+    _tell(stored, now_s)
+    return failures(stored.failed_sequence)
