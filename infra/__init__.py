@@ -1,0 +1,1 @@
+"""Where it runs: the template, the packages, the deployment, and the embedded local stack."""

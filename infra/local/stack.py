@@ -1,0 +1,348 @@
+"""The whole local stack under one supervisor: started in order, asked, stopped with nothing left behind."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from infra import deploy, package
+from infra.local import state_file
+from infra.local.control import ControlServer
+from infra.local.emulator import REGION, Emulator, EmulatorOptions, free_port
+from infra.local.event_sources import EventSources, connect
+from infra.local.state_file import State
+from infra.local.ttl_clock import ClockOptions, TtlClock
+from infra.stack import Clock, describe
+from ingest import keys
+from ingest.errors import Refused, Unavailable
+from ingest.keys import Period
+from ingest.reading import EARLIEST_US, Span
+from ingest.settings import Settings
+from ingest.stores import Segment
+from ingest.stores import connect as library
+from ingest.stores.hot import DynamoHotStore
+
+STACK_NAME = "thermocline"
+USUAL_PORT = 4566
+SOURCES_FILE = "event-sources.json"
+INDEX_LIMIT_S = 15.0
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalOptions:
+    """What kind of local stack to run; the defaults are the command line's.
+
+    `port` None means 4566 or the next free one, and any free one for a `private` stack,
+    which no other process finds. `window_s` may be under a second. `grace_s` is how long a
+    function may run, and so how long a chunk is waited for.
+    """
+
+    port: int | None = None
+    data_dir: Path | None = None
+    bucket_s: int = 3_600
+    window_s: float = 1.0
+    archive_after_s: int = 86_400
+    hot_retention_s: int = 7 * 86_400
+    cold_retention_s: int = 5 * 365 * 86_400
+    codec: str = "list"
+    shard_count: int = 2
+    parallelization: int = 2
+    grace_s: int = 300
+    private: bool = False
+
+    @property
+    def period(self) -> Period:
+        """Widths and retentions, as the deployment wants them."""
+        return Period(0, self.bucket_s, self.archive_after_s, self.hot_retention_s, self.cold_retention_s)
+
+
+class LocalStack:
+    """One local stack in this process, its emulator as a child.
+
+    Call `start`, then `wait` (a server) or the other methods (a private one), and in any
+    case `stop`. The emulator's state is saved on `stop` only, and only with a data folder.
+    """
+
+    def __init__(self, options: LocalOptions) -> None:
+        keys.check_period(options.period)
+        self.options = options
+        self.region = REGION
+        self.endpoint_url = ""
+        self.outputs: dict[str, str] = {}
+        self._emulator: Emulator | None = None
+        self._parts: Parts | None = None
+        self._control: ControlServer | None = None
+        self._state: State | None = None
+        self._stop_wanted = threading.Event()
+        self._stopped = False
+
+    def start(self, log: Progress) -> None:
+        """Start everything, deploy, and (unless private) tell other processes.
+
+        Raises Refused where another local stack runs, BadInput where the port is taken,
+        Unavailable and ThermoclineError where a step fails; `stop` cleans up after any.
+        """
+        if not self.options.private:
+            self._refuse_second()
+        self._emulator = self._start_emulator()
+        self.endpoint_url = self._emulator.endpoint_url
+        log(f"Emulator: {self.endpoint_url}.")
+        self._deploy(self._emulator.work_dir, log)
+        self._parts = Parts.start(self.endpoint_url, self.region, self.outputs, self.options)
+        if not self.options.private:
+            self._control = ControlServer(self)
+            self._state = self._publish(self._control)
+        log("Event sources and TTL clock: running.")
+
+    def wait(self) -> None:
+        """Return when the stack is to stop: by `request_stop`, ^C, or SIGTERM made into one.
+
+        Raises Unavailable where the emulator ended by itself.
+        """
+        try:
+            while not self._stop_wanted.wait(0.5):
+                if self._emulator is not None and not self._emulator.alive():
+                    raise Unavailable(
+                        "The emulator ended by itself; what it held since its last clean stop is gone. "
+                        "Start the stack again."
+                    )
+        except KeyboardInterrupt:
+            return
+
+    def request_stop(self) -> None:
+        """Make `wait` return."""
+        self._stop_wanted.set()
+
+    def stop(self) -> None:
+        """Stop everything that was started; signals are held off meanwhile. Safe to call more than once."""
+        if self._stopped:
+            return
+        self._stopped = True
+        with _undisturbed():
+            if self._control is not None:
+                self._control.stop()
+            if self._parts is not None:
+                self._parts.stop()
+            if self._emulator is not None:
+                self._emulator.stop()
+            if self._state is not None:
+                state_file.withdraw(self._state)
+
+    # --- what it is asked -------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What runs, how far behind it is, what it holds and what it consumed. Raises Unavailable."""
+        parts, emulator = self._running()
+        counters = parts.sources.counters
+        sources = parts.sources.status()
+        readings, units = counters.total("ReadingsStored"), counters.total("WriteUnits")
+        segments = parts.segments()
+        return {
+            "endpoint_url": self.endpoint_url,
+            "region": self.region,
+            "stream": self.outputs["StreamName"],
+            "table": self.outputs["TableName"],
+            "archive_bucket": self.outputs["ArchiveBucket"],
+            "rejects_bucket": self.outputs["RejectsBucket"],
+            "readings": int(readings),
+            "chunks": int(counters.total("ChunksStored")),
+            "write_units": round(units, 1),
+            "readings_per_write_unit": round(readings / units, 2) if units else 0.0,
+            "rejects": int(counters.total("Rejects")),
+            "records_pending": sum(one["pending"] for one in sources["mappings"]),
+            "manifests_due": parts.clock.manifests_due(),
+            "segments": len(segments),
+            "segment_rows": sum(segment.rows for segment in segments),
+            "segment_bytes": sum(segment.size_bytes for segment in segments),
+            "memory_bytes": emulator.memory_bytes(),
+            "data_dir": str(self.options.data_dir) if self.options.data_dir is not None else None,
+            "state_saved": "on a clean stop" if self.options.data_dir is not None else "never",
+            "event_sources": sources["mappings"],
+            "problems": list(sources["problems"].values()),
+            "functions": sources["counters"],
+        }
+
+    def flush(self, progress: Progress) -> None:
+        """Return when everything sent so far is stored, archived where due, and indexed.
+
+        Open windows are closed. Raises Unavailable with the reason where a step keeps failing.
+        """
+        parts, _ = self._running()
+        parts.store_all(progress)
+        parts.clock.archive_due(progress)
+        parts.index_all(progress)
+
+    def expire(self, now_s: int, progress: Progress) -> dict[str, int]:
+        """Run the TTL clock as if it were `now_s`: how many `tickets`, `chunks` and catalog `entries` went.
+
+        What was sent is stored first. Raises Unavailable with the reason where a step keeps failing.
+        """
+        parts, _ = self._running()
+        parts.store_all(progress)
+        return asdict(parts.clock.run_at(now_s, progress))
+
+    # --- starting ---------------------------------------------------------------------
+
+    def _refuse_second(self) -> None:
+        running = state_file.find_running()
+        if running is not None:
+            raise Refused(
+                f"A local stack already runs at {running.endpoint_url}. Use it, or stop it with "
+                "`thermocline down`."
+            )
+
+    def _start_emulator(self) -> Emulator:
+        options = self.options
+        port = options.port
+        if port is None and not options.private:
+            port = free_port(USUAL_PORT)
+        log_file = None
+        if options.data_dir is not None:
+            options.data_dir.mkdir(parents=True, exist_ok=True)
+            log_file = options.data_dir / "emulator.log"
+        emulator = self._emulator = Emulator(EmulatorOptions(port, options.data_dir, self.region, log_file))
+        return emulator.start()
+
+    def _deploy(self, work_dir: Path, log: Progress) -> None:
+        options = self.options
+        clients = deploy.connect(self.endpoint_url, self.region)
+        parameters = {
+            "ShardCount": options.shard_count,
+            "ParallelizationFactor": options.parallelization,
+            "WindowS": math.ceil(options.window_s),
+            "FunctionTimeoutS": options.grace_s,
+            "ChunkGraceS": options.grace_s,
+            "Codec": options.codec,
+        }
+        wanted = deploy.DeployOptions(
+            packages=package.build_local(work_dir),
+            period=options.period,
+            target="local",
+            stack_name=STACK_NAME,
+            parameters={name: str(value) for name, value in parameters.items()},
+        )
+        deploy.deploy(clients, wanted, log, hot=_hot_store, clock=Clock(time.time, time.sleep))
+        found = describe(clients.cloudformation, STACK_NAME) or {}
+        self.outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
+
+    def _publish(self, control: ControlServer) -> State:
+        pid = os.getpid()
+        options = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in asdict(self.options).items()
+        }
+        state = State(
+            endpoint_url=self.endpoint_url,
+            control_url=control.url,
+            token=control.token,
+            pid=pid,
+            process_started=state_file.process_started(pid),
+            region=self.region,
+            outputs=self.outputs,
+            options=options,
+            started_at=time.time(),
+            data_dir=str(self.options.data_dir) if self.options.data_dir is not None else None,
+        )
+        state_file.publish(state)
+        return state
+
+    def _running(self) -> tuple[Parts, Emulator]:
+        if self._parts is None or self._emulator is None or self._stopped:
+            raise Unavailable("The local stack is not running.")
+        return self._parts, self._emulator
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What runs around the emulator once it is deployed, and what reaches across those parts."""
+
+    sources: EventSources
+    clock: TtlClock
+    stores: library.Stores
+
+    @classmethod
+    def start(cls, endpoint_url: str, region: str, outputs: dict[str, str], options: LocalOptions) -> Parts:
+        """Start the event sources and the clock of a deployment."""
+        settings = Settings(outputs["TableName"], outputs["ArchiveBucket"], outputs["RejectsBucket"])
+        stores = library.stores(settings, endpoint_url=endpoint_url, region=region)
+        state = options.data_dir / SOURCES_FILE if options.data_dir is not None else None
+        sources = EventSources(
+            connect(endpoint_url, region), state_file=state, stream_window_s=options.window_s
+        )
+        archiver = outputs["ArchiveExpiredFunction"]
+        clock = TtlClock(
+            stores.hot,
+            library.client("dynamodb", endpoint_url=endpoint_url, region=region),
+            outputs["TableName"],
+            lambda event: sources.invoker.invoke(archiver, event),
+            drain=lambda: sources.flush(only="dynamodb"),
+            idle=lambda: sources.pending("dynamodb") == 0,
+            options=ClockOptions(grace_s=options.grace_s, stuck_limit_s=options.grace_s + 60.0),
+        )
+        sources.start()
+        clock.start()
+        return cls(sources, clock, stores)
+
+    def stop(self) -> None:
+        """Stop the clock, then the event sources."""
+        self.clock.stop()
+        self.sources.stop()
+
+    def store_all(self, progress: Progress) -> None:
+        """Return when every record that is in the stream now is stored."""
+        self.sources.flush(progress, only="kinesis")
+
+    def segments(self) -> Sequence[Segment]:
+        """Every segment in the catalog."""
+        everything = Span(EARLIEST_US, int((time.time() + 2 * keys.DAY_S) * keys.US))
+        return self.stores.catalog.find(everything)
+
+    def index_all(self, progress: Progress) -> None:
+        """Return when every segment in the bucket is in the catalog.
+
+        An object that is named like one and cannot be cataloged is waited for 15 s, then
+        told of: it holds nobody up for ever.
+        """
+        deadline = time.monotonic() + INDEX_LIMIT_S
+        while True:
+            names = set(self.stores.cold.names(keys.SEGMENT_PREFIX))
+            missing = {name for name in names if keys.parse_segment_name(name) is not None}
+            missing -= {segment.name for segment in self.segments()}
+            if not missing:
+                return
+            progress(f"{len(missing)} segments to index")
+            if time.monotonic() > deadline:
+                progress(f"{len(missing)} objects could not be indexed, such as {min(missing)}")
+                return
+            time.sleep(0.1)
+
+
+def _hot_store(client: Any, table: str) -> DynamoHotStore:
+    return DynamoHotStore(client, table, time.sleep, random.random)
+
+
+@contextmanager
+def _undisturbed() -> Generator[None]:
+    """Hold off ^C and SIGTERM, where this is the thread that they interrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
