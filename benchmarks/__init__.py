@@ -1,0 +1,1 @@
+"""The ratio table and what produces it."""

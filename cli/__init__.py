@@ -1,0 +1,1 @@
+"""The one command, `thermocline`. Imports everything; nothing imports it."""

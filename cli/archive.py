@@ -1,0 +1,143 @@
+"""Commands about the cold tier: archive ls, show, get, reindex."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import options, show
+from cli.target import Target, find, layout_of, now_us
+from ingest.errors import NotFound, Partial
+
+if TYPE_CHECKING:
+    from ingest.stores import Segment
+
+app = typer.Typer(help="The segments in S3: Parquet that any engine reads.", no_args_is_help=True)
+OLDEST = "2000-01-01"
+
+
+def _segments(target: Target, since: str, until: str, sensor: str | None) -> list[Segment]:
+    from cli.times import parse_time
+    from ingest.reading import Span
+
+    now = now_us()
+    span = Span(parse_time(since, now, "--from"), parse_time(until, now, "--to"))
+    return target.stores().catalog.find(span, sensor)
+
+
+@app.command("ls")
+def list_segments(
+    since: options.Since = OLDEST,
+    until: options.Until = "now+2d",
+    sensor: Annotated[
+        str | None, typer.Option("--sensor", help="Only segments that may hold this sensor.")
+    ] = None,
+    fmt: options.Format = None,
+    output: options.Output = None,
+    stack: options.Stack = options.DEFAULT_STACK,
+) -> None:
+    """List the catalogued segments with size, rows, first and last time."""
+    found = _segments(find(stack), since, until, sensor)
+    show.records([_row(segment) for segment in found], fmt, output)
+
+
+@app.command("show")
+def show_segment(
+    segment: Annotated[str, typer.Argument(help="Digest or name of the segment, from `archive ls`.")],
+    fmt: options.Format = None,
+    output: options.Output = None,
+    stack: options.Stack = options.DEFAULT_STACK,
+) -> None:
+    """Show one segment: what the catalog and the object say of it."""
+    target = find(stack)
+    found = _named(_segments(target, OLDEST, "now+2d", None), segment)
+    head = target.stores().cold.head(found.name)
+    row = _row(found) | {"sha256": found.sha256, "etag": found.etag, "footer_bytes": found.footer_bytes}
+    show.records([row | {"bucket": target.archive_bucket, "metadata": head.metadata}], fmt, output)
+
+
+def _named(found: Iterable[Segment], name: str) -> Segment:
+    for segment in found:
+        if name in (segment.digest, segment.name):
+            return segment
+    raise NotFound(f"No segment {name!r} in the catalog. `thermocline archive ls` lists them.")
+
+
+@app.command("get")
+def get_segments(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to write the tree to (readings/v1/date=.../*.parquet).")
+    ],
+    since: options.Since = OLDEST,
+    until: options.Until = "now+2d",
+    sensor: Annotated[
+        str | None, typer.Option("--sensor", help="Only segments that may hold this sensor.")
+    ] = None,
+    stack: options.Stack = options.DEFAULT_STACK,
+) -> None:
+    """Download segments as a Hive tree that DuckDB, pandas, polars, Spark and Athena read as it stands.
+
+    Each object's sha256 is checked. Files that are there already and whole are left alone.
+    """
+    from hashlib import sha256
+
+    target = find(stack)
+    found = _segments(target, since, until, sensor)
+    cold = target.stores().cold
+    damaged: list[str] = []
+    with show.progress("segments") as bar:
+        task = bar.add_task("downloading", total=len(found))
+        for segment in found:
+            path = folder / segment.name
+            if not (path.exists() and path.stat().st_size == segment.size_bytes):
+                data = cold.read(segment.name)
+                if segment.sha256 and sha256(data).hexdigest() != segment.sha256:
+                    damaged.append(segment.name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with show.destination(path) as file:
+                    file.write(data)
+            bar.advance(task)
+    show.note(f"{len(found):,} segments in {folder}")
+    if damaged:
+        raise Partial(
+            f"{len(damaged)} segments fail their checksum: {', '.join(damaged[:5])}. "
+            "Restore them and reindex."
+        )
+
+
+@app.command("reindex")
+def reindex(stack: options.Stack = options.DEFAULT_STACK) -> None:
+    """Rebuild the catalog from the bucket alone; needed after objects were restored or copied by hand."""
+    from ingest.archive import Reindexed
+    from ingest.archive import reindex as rebuild
+
+    target = find(stack)
+    stores = target.stores()
+    before = _segments(target, OLDEST, "now+2d", None)
+    done = Reindexed()
+    with show.progress("segments") as bar:
+        task = bar.add_task("indexing", total=len(before) or None)
+        for done in rebuild(stores.cold, stores.catalog, layout_of(stores), before):
+            bar.update(task, completed=done.indexed)
+    show.note(f"{done.indexed:,} segments indexed, {done.removed:,} stale entries removed.")
+    if done.skipped:
+        raise Partial(f"{len(done.skipped)} objects are no segments: {', '.join(done.skipped[:5])}.")
+
+
+def _row(segment: Segment) -> dict[str, Any]:
+    from cli.times import format_time
+
+    return {
+        "date": segment.date,
+        "segment": segment.digest,
+        "size_bytes": segment.size_bytes,
+        "rows": segment.rows,
+        "first": format_time(segment.first_us),
+        "last": format_time(segment.last_us),
+        "first_sensor": segment.first_sensor,
+        "last_sensor": segment.last_sensor,
+        "name": segment.name,
+    }

@@ -1,0 +1,251 @@
+"""Commands about the local stack: up, down, status, expire, flush."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import options, show
+from cli.target import Target, find, local_state, now_us
+from ingest.errors import BadInput, Refused, ThermoclineError
+
+if TYPE_CHECKING:
+    from infra.local.stack import LocalOptions
+
+READY_LIMIT_S = 60.0
+STOP_LIMIT_S = 30.0
+
+
+def up(
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port", min=1, max=65535, help="Port of the AWS endpoint. Default: 4566 or the next free one."
+        ),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("-d", "--detach", help="Run in the background; return when healthy.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Keep the state here (saved on a clean stop only)."),
+    ] = None,
+    bucket: Annotated[str, typer.Option("--bucket", metavar="D", help="Width of a bucket.")] = "1h",
+    window: Annotated[str, typer.Option("--window", metavar="D", help="How long a batch may gather.")] = "1s",
+    archive_after: Annotated[
+        str, typer.Option("--archive-after", metavar="D", help="When a bucket is archived, after its end.")
+    ] = "24h",
+    hot_retention: Annotated[
+        str,
+        typer.Option(
+            "--hot-retention", metavar="D", help="When a chunk leaves the hot tier, after its bucket's end."
+        ),
+    ] = "7d",
+    cold_retention: Annotated[
+        str, typer.Option("--cold-retention", metavar="D", help="How long segments are kept.")
+    ] = "5y",
+    codec: Annotated[
+        str, typer.Option("--codec", metavar="list|packed", help="Codec of new chunks.")
+    ] = "list",
+) -> None:
+    """Start a local stack: the same template as on AWS, on an embedded emulator, on loopback.
+
+    In the foreground until ^C, or in the background with -d. Everything else finds it by itself.
+    """
+    chosen = _options(port, data, bucket, window, archive_after, hot_retention, cold_retention, codec)
+    if detach:
+        _start_detached(sys.argv[1:])
+    else:
+        _run(chosen)
+
+
+def _options(
+    port: int | None,
+    data: Path | None,
+    bucket: str,
+    window: str,
+    archive_after: str,
+    hot_retention: str,
+    cold_retention: str,
+    codec: str,
+) -> LocalOptions:
+    from cli.times import parse_duration
+    from infra.local.stack import LocalOptions
+    from ingest.keys import Period, check_period
+
+    if codec != "list":
+        raise BadInput(f"--codec: {codec!r} is not available yet; use list.")
+
+    def whole_s(text: str, name: str) -> int:
+        us = parse_duration(text, name)
+        if us < 1_000_000 or us % 1_000_000:
+            raise BadInput(f"{name}: {text!r} must be whole seconds, at least 1s.")
+        return us // 1_000_000
+
+    period = Period(
+        from_s=0,
+        bucket_s=whole_s(bucket, "--bucket"),
+        archive_after_s=whole_s(archive_after, "--archive-after"),
+        hot_retention_s=whole_s(hot_retention, "--hot-retention"),
+        cold_retention_s=whole_s(cold_retention, "--cold-retention"),
+    )
+    check_period(period)
+    return LocalOptions(
+        port=port,
+        data_dir=data,
+        bucket_s=period.bucket_s,
+        window_s=parse_duration(window, "--window") / 1e6,
+        archive_after_s=period.archive_after_s,
+        hot_retention_s=period.hot_retention_s,
+        cold_retention_s=period.cold_retention_s,
+        codec=codec,
+    )
+
+
+def _run(chosen: LocalOptions) -> None:
+    from infra.local.stack import LocalStack
+
+    stopped = LocalStack(chosen)
+    try:
+        stopped.start(show.note)
+        state = local_state()
+        show.note(f"Ready: {state.endpoint_url}  (stop with ^C or `thermocline down`)")
+        show.note("Next:  thermocline simulate --sensors 20 && thermocline query sim-0001 --from -10m --plot")
+        stopped.wait()
+    finally:
+        stopped.stop()
+
+
+def _start_detached(arguments: list[str]) -> None:
+    """Start the same command in a session of its own and wait until it says it is healthy."""
+    from infra.local import control
+
+    running = control.find_running()
+    if running is not None:
+        raise Refused(
+            f"A local stack already runs at {running.endpoint_url}. Stop it with `thermocline down`."
+        )
+    kept = [word for word in arguments if word not in ("-d", "--detach")]
+    log_path = control.state_folder() / "up.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "cli.main", *kept]
+    with log_path.open("wb") as log:
+        child = subprocess.Popen(  # noqa: S603 - our own command, no shell
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        deadline_s = time.monotonic() + READY_LIMIT_S
+        while (state := control.find_running()) is None:
+            if child.poll() is not None or time.monotonic() > deadline_s:
+                raise ThermoclineError(
+                    f"The stack did not start.\n{log_path.read_text(errors='replace')[-2000:]}"
+                )
+            time.sleep(0.05)
+    except BaseException:
+        child.send_signal(signal.SIGTERM)
+        child.wait(STOP_LIMIT_S)
+        raise
+    show.note(f"Ready: {state.endpoint_url}  (log: {log_path}; stop with `thermocline down`)")
+
+
+def down() -> None:
+    """Stop the local stack. Without --data its contents are gone with it."""
+    from infra.local import control
+
+    state = local_state()
+    control.stop(state, STOP_LIMIT_S)
+    show.note("Stopped.")
+
+
+def status(
+    fmt: Annotated[
+        str | None,
+        typer.Option("--format", metavar="table|json", help="Default: table on a terminal, else json."),
+    ] = None,
+    stack: options.Stack = options.DEFAULT_STACK,
+) -> None:
+    """What runs, how far behind it is, how much it holds, and what it consumed."""
+    if fmt not in (None, "table", "json"):
+        raise BadInput(f"--format: {fmt!r} cannot be used here; use table or json.")
+    target = find(stack)
+    found = _local_status(target) if target.local else _deployed_status(target)
+    if fmt == "json" or (fmt is None and not sys.stdout.isatty()):
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    for name, value in found.items():
+        text = (
+            json.dumps(value)
+            if isinstance(value, (dict, list))
+            else f"{value:,}"
+            if isinstance(value, int)
+            else value
+        )
+        sys.stdout.write(f"{name.replace('_', ' '):<28}{text}\n")
+
+
+def _local_status(target: Target) -> dict[str, Any]:
+    from infra.local import control
+
+    if target.local is None:
+        raise ThermoclineError("No local stack.")
+    return control.status(target.local)
+
+
+def _deployed_status(target: Target) -> dict[str, Any]:
+    """What can be read of a deployment through its table and buckets."""
+    from ingest import keys
+    from ingest.reading import EARLIEST_US, Span
+
+    stores = target.stores()
+    now = now_us()
+    due = [slot_s for slot_s in stores.hot.open_slots(now // keys.US) if any(stores.hot.manifests(slot_s))]
+    segments = stores.catalog.find(Span(EARLIEST_US, now + keys.DAY_S * keys.US))
+    return {
+        "endpoint_url": target.endpoint_url,
+        "region": target.region,
+        "stream": target.stream,
+        "table": target.table,
+        "archive_bucket": target.archive_bucket,
+        "slots_due": len(due),
+        "oldest_due_s": max((now // keys.US - slot_s for slot_s in due), default=0),
+        "segments": len(segments),
+        "segment_rows": sum(segment.rows for segment in segments),
+        "segment_bytes": sum(segment.size_bytes for segment in segments),
+    }
+
+
+def flush() -> None:
+    """Return when everything sent so far is stored, archived where due, and indexed. Local only."""
+    from infra.local import control
+
+    state = local_state()
+    with show.console().status("flushing") as spinner:
+        control.flush(state, spinner.update)
+    show.note("Everything sent is stored; what was due is archived and indexed.")
+
+
+def expire(
+    now: Annotated[
+        str,
+        typer.Option("--now", metavar="T", help="Run the clock as if it were this time, such as now+10d."),
+    ] = "now",
+) -> None:
+    """Run the TTL clock at once: tickets first, then due slots are archived, then chunks go. Local only."""
+    from cli.times import parse_time
+    from infra.local import control
+
+    at_us = parse_time(now, now_us(), "--now")
+    state = local_state()
+    with show.console().status("expiring") as spinner:
+        told = control.expire(state, at_us // 1_000_000, spinner.update)
+    show.note(
+        f"{told.get('tickets', 0):,} tickets and {told.get('chunks', 0):,} chunks expired; "
+        "what they held is in the archive."
+    )
