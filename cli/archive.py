@@ -15,7 +15,7 @@ from ingest.errors import NotFound, Partial
 if TYPE_CHECKING:
     from ingest.stores import Segment
 
-app = typer.Typer(help="The segments in S3: Parquet that any engine reads.", no_args_is_help=True)
+app = typer.Typer(help="The segments in S3.", no_args_is_help=True)
 OLDEST = "2000-01-01"
 
 
@@ -33,7 +33,8 @@ def list_segments(
     since: options.Since = OLDEST,
     until: options.Until = "now+2d",
     sensor: Annotated[
-        str | None, typer.Option("--sensor", help="Only segments that may hold this sensor.")
+        str | None,
+        typer.Option("--sensor", metavar="SENSOR", help="Only segments that may hold this sensor."),
     ] = None,
     fmt: options.Format = None,
     output: options.Output = None,
@@ -46,7 +47,9 @@ def list_segments(
 
 @app.command("show")
 def show_segment(
-    segment: Annotated[str, typer.Argument(help="Digest or name of the segment, from `archive ls`.")],
+    segment: Annotated[
+        str, typer.Argument(metavar="SEGMENT", help="Digest or name of the segment, from `archive ls`.")
+    ],
     fmt: options.Format = None,
     output: options.Output = None,
     stack: options.Stack = options.DEFAULT_STACK,
@@ -69,16 +72,20 @@ def _named(found: Iterable[Segment], name: str) -> Segment:
 @app.command("get")
 def get_segments(
     folder: Annotated[
-        Path, typer.Argument(help="Folder to write the tree to (readings/v1/date=.../*.parquet).")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="Folder to write the tree to (readings/v1/date=.../*.parquet)."
+        ),
     ],
     since: options.Since = OLDEST,
     until: options.Until = "now+2d",
     sensor: Annotated[
-        str | None, typer.Option("--sensor", help="Only segments that may hold this sensor.")
+        str | None,
+        typer.Option("--sensor", metavar="SENSOR", help="Only segments that may hold this sensor."),
     ] = None,
     stack: options.Stack = options.DEFAULT_STACK,
 ) -> None:
-    """Download segments as a Hive tree that DuckDB, pandas, polars, Spark and Athena read as it stands.
+    """Download segments as a Hive tree. DuckDB, pandas, polars, Spark and Athena read it as it stands.
 
     Each object's sha256 is checked. Files that are there already and whole are left alone.
     """
@@ -110,7 +117,7 @@ def get_segments(
 
 @app.command("reindex")
 def reindex(stack: options.Stack = options.DEFAULT_STACK) -> None:
-    """Rebuild the catalog from the bucket alone; needed after objects were restored or copied by hand."""
+    """Rebuild the catalog from the bucket alone. Needed after objects were restored or copied by hand."""
     from ingest.archive import Reindexed
     from ingest.archive import reindex as rebuild
 

@@ -64,7 +64,7 @@ class Demo:
         span = Span(since_us, fleet.start_us + fleet.duration_us)
         for runs in simulator.runs(fleet, 600.0):
             publisher.publish(clipped for run in runs if (clipped := clip(run, span)).ts_us)
-        self.stack.flush(lambda _: None)
+        self.stack.store(lambda _: None)
         return publisher.sent.readings
 
     def ask(self, sensor_id: str, start_us: int, end_us: int, tier: Tier = "auto") -> Answer:
@@ -114,10 +114,11 @@ def _differences(expected: Run, found: Run | None) -> int:
 
 def demo(
     sensors: Annotated[
-        int, typer.Option("--sensors", min=1, max=200, help="How many sensors the fleet has.")
+        int, typer.Option("--sensors", min=1, max=200, metavar="N", help="How many sensors the fleet has.")
     ] = 20,
 ) -> None:
-    """Show the whole path on a private stack: send, query hot, expire, archive, query cold, compare.
+    """Show the whole path once, checked. On a private stack: send, query hot, expire, archive,
+    query cold, compare.
 
     Takes under a minute, needs no account and no Docker, and leaves nothing behind. The last line on
     stdout is JSON; exit code 0 only if every answer is exactly what was sent.

@@ -16,15 +16,18 @@ from ingest.errors import ThermoclineError
 
 HELP = """Sensor readings warm in DynamoDB, cold in S3, and one query that sees through both.
 
-Begin with [bold]thermocline demo[/bold], or step by step:
+Begin with `thermocline demo`, or step by step:
 
-  thermocline up -d                                   start a local stack (no Docker, no account)
+\b
+  thermocline up -d                 # a local stack, no Docker
   thermocline simulate --sensors 20 --rate 1 --duration 10m
   thermocline query sim-0001 --from -10m --to now --plot
-  thermocline archive ls                              what has sunk into S3
+  thermocline archive ls            # what has sunk into S3
   thermocline down
 
-Times are -1h, now-5m, RFC 3339, a date, or epoch digits. Data goes to stdout, all else to stderr.
+\b
+Times are -1h, now-5m, RFC 3339, a date, or epoch digits.
+Data goes to stdout, all else to stderr.
 Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 refused, 5 partial.
 """
 

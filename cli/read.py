@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 def query(
-    sensor: Annotated[str, typer.Argument(help="Id of the sensor.")],
+    sensor: Annotated[str, typer.Argument(metavar="SENSOR", help="Id of the sensor.")],
     since: options.Since = "-1h",
     until: options.Until = "now",
     metric: Annotated[
-        list[str] | None, typer.Option("--metric", "-m", help="Only this metric; may be given several times.")
+        list[str] | None,
+        typer.Option("--metric", "-m", metavar="NAME", help="Only this metric; may be given several times."),
     ] = None,
     every: Annotated[
         str | None, typer.Option("--every", metavar="D", help="Windows of this width, such as 1m or 1h.")
@@ -38,14 +39,14 @@ def query(
         str, typer.Option("--tier", metavar="auto|hot|cold", help="Which tier to read.")
     ] = "auto",
     limit: Annotated[
-        int | None, typer.Option("--limit", help="At most so many rows; says where to go on.")
+        int | None, typer.Option("--limit", metavar="N", help="At most so many rows; says where to go on.")
     ] = None,
     plot: Annotated[bool, typer.Option("--plot", help="Draw the answer in the terminal.")] = False,
     fmt: options.Format = None,
     output: options.Output = None,
     stack: options.Stack = options.DEFAULT_STACK,
 ) -> None:
-    """Readings of one sensor in a range of time, from both tiers, none twice.
+    """Readings of one sensor in a range. From both tiers, none twice.
 
     The range is half-open: --from is in it, --to is not. What the answer cost is told on stderr.
     """
@@ -107,9 +108,9 @@ def _draw(found: Answer, asked: Query) -> None:
     if found.run is None:
         show.note("No readings in this range.")
     elif found.windows is not None:
-        sys.stdout.write(draw.plot_windows(found.windows, size.columns, height, colour) + "\n")
+        sys.stdout.write(draw.plot_windows(found.windows, size.columns, height, colour))
     else:
-        sys.stdout.write(draw.plot(found.run, asked.metrics, size.columns, height, colour) + "\n")
+        sys.stdout.write(draw.plot(found.run, asked.metrics, size.columns, height, colour))
 
 
 def _tell(found: Answer, asked: Query) -> None:
@@ -131,13 +132,14 @@ def _tell(found: Answer, asked: Query) -> None:
 
 def latest(
     sensor: Annotated[
-        list[str] | None, typer.Argument(help="Ids of sensors; without any, all that are known.")
+        list[str] | None,
+        typer.Argument(metavar="[SENSOR]...", help="Ids of sensors; without any, all that are known."),
     ] = None,
     fmt: options.Format = None,
     output: options.Output = None,
     stack: options.Stack = options.DEFAULT_STACK,
 ) -> None:
-    """The newest reading of each sensor, wherever it is; without names, of every known sensor."""
+    """The newest reading of each sensor. Wherever it is; without names, of every known sensor."""
     from concurrent.futures import ThreadPoolExecutor
     from itertools import repeat
 

@@ -35,7 +35,7 @@ def section(path: str, command: Any) -> str:
 
 def _row(parameter: Any) -> str:
     is_option = parameter.param_type_name == "option"
-    name = ", ".join(parameter.opts) if is_option else parameter.human_readable_name
+    name = ", ".join(parameter.opts) if is_option else parameter.metavar or parameter.name.upper()
     default = parameter.default
     shown = "" if callable(default) or default in (None, "", False, ()) else f"`{default}`"
     if parameter.required:

@@ -13,17 +13,17 @@ from cli.target import find, now_us
 if TYPE_CHECKING:
     from ingest.reject import Reject
 
-app = typer.Typer(
-    help="What was refused, with its reason and its bytes; nothing is thrown away.", no_args_is_help=True
-)
+app = typer.Typer(help="What was refused, with its reason.", no_args_is_help=True)
 
 
 @app.command("ls")
 def list_rejects(
     since: options.Since = "-30d",
     until: options.Until = "now+1d",
-    reason: Annotated[str | None, typer.Option("--reason", help="Only this reason code.")] = None,
-    limit: Annotated[int, typer.Option("--limit", help="At most so many.")] = 10_000,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="CODE", help="Only this reason code.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many.")] = 10_000,
     fmt: options.Format = None,
     output: options.Output = None,
     stack: options.Stack = options.DEFAULT_STACK,

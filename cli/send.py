@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from ingest.reading import Run
     from sensors.publisher import Publisher
     from sensors.replay import RejectedLine
+    from sensors.simulator import Fleet
 
 LANES_PER_SHARD = 10
 """The greatest ParallelizationFactor Lambda allows, so that every setting of it finds its lanes."""
 TOLD_LINES = 5
 SLICE_MAX_S = 600.0
 SLICE_PACED_S = 1.0
+Wait = Annotated[
+    bool,
+    typer.Option("--wait/--no-wait", help="On a local stack, return only once what was sent is stored."),
+]
 
 
 def open_publisher(target: Target, on_progress: Callable[[Any], None] | None = None) -> Publisher:
@@ -49,7 +54,7 @@ def open_publisher(target: Target, on_progress: Callable[[Any], None] | None = N
 
 def simulate(
     sensors: Annotated[
-        int, typer.Option("--sensors", min=1, help="How many sensors; sim-0001 is the first.")
+        int, typer.Option("--sensors", min=1, metavar="N", help="How many sensors; sim-0001 is the first.")
     ] = 10,
     rate: Annotated[
         float, typer.Option("--rate", metavar="HZ", help="Readings per second of each sensor.")
@@ -63,24 +68,33 @@ def simulate(
             "--start", metavar="T", help="Time of the first reading. Default: so that the last is now."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed sends the same readings.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="The same seed sends the same readings.")
+    ] = 0,
     faults: Annotated[
         str,
         typer.Option(
-            "--faults", help="Fractions of late, duplicate, dropout, jitter: late=0.01,duplicate=0.01."
+            "--faults",
+            metavar="LIST",
+            help="Fractions of late, duplicate, dropout, jitter: late=0.01,duplicate=0.01.",
         ),
     ] = "",
     extras: Annotated[
         str,
-        typer.Option("--with", help="Also: pressure,counter,switch,state,jitter,dropout (comma-separated)."),
+        typer.Option(
+            "--with",
+            metavar="LIST",
+            help="Also: pressure,counter,switch,state,jitter,dropout (comma-separated).",
+        ),
     ] = "",
     speed: Annotated[
         str,
         typer.Option("--speed", metavar="max|N", help="As fast as it goes, or N times real time (1: live)."),
     ] = "max",
+    wait: Wait = True,
     stack: options.Stack = options.DEFAULT_STACK,
 ) -> None:
-    """Send what a made-up fleet measures: temperature and humidity over the day, and more on request."""
+    """Send what a made-up fleet measures. Temperature and humidity over the day, more on request."""
     from cli.times import parse_duration, parse_time
     from sensors import simulator
 
@@ -91,13 +105,21 @@ def simulate(
     fleet = simulator.Fleet(sensors, rate, begin_us, duration_us, seed, faults=simulator.parse_faults(faults))
     fleet = simulator.with_extras(fleet, extras)
     target = find(stack)
+    began_s = time.monotonic()
+    publisher = _send_fleet(target, fleet, pace, began_s)
+    _stored(target, wait)
+    _summary(publisher, began_s, Counter())
+
+
+def _send_fleet(target: Target, fleet: Fleet, pace: float | None, began_s: float) -> Publisher:
+    from sensors import simulator
+
     with show.progress("readings") as bar:
         task = bar.add_task("simulating", total=fleet.readings)
         publisher = open_publisher(target, lambda sent: bar.update(task, completed=sent.readings))
-        began_s = time.monotonic()
         for runs in simulator.runs(fleet, SLICE_PACED_S if pace else SLICE_MAX_S):
-            publisher.publish(_paced(runs, pace, began_s, begin_us))
-    _summary(publisher, began_s, Counter())
+            publisher.publish(_paced(runs, pace, began_s, fleet.start_us))
+    return publisher
 
 
 def _speed(text: str) -> float | None:
@@ -125,14 +147,18 @@ def _paced(runs: list[Run], speed: float | None, began_s: float, begin_us: int) 
 def replay(
     files: Annotated[list[Path], typer.Argument(metavar="FILE.csv...", help="CSV files with a header.")],
     sensor: Annotated[
-        str | None, typer.Option("--sensor", help="Id of the sensor, where the file has no sensor_id column.")
+        str | None,
+        typer.Option(
+            "--sensor", metavar="SENSOR", help="Id of the sensor, where the file has no sensor_id column."
+        ),
     ] = None,
     speed: Annotated[
         str, typer.Option("--speed", metavar="max|N", help="As fast as it goes, or N times real time.")
     ] = "max",
+    wait: Wait = True,
     stack: options.Stack = options.DEFAULT_STACK,
 ) -> None:
-    """Send CSV files: a `timestamp` (RFC 3339) or `ts_ms` column, optionally `sensor_id`, all else metrics.
+    """Send CSV files. A `timestamp` (RFC 3339) or `ts_ms` column, optionally `sensor_id`, all else metrics.
 
     An empty cell is an absent value. Sending the same file again changes no answer. Prints a JSON
     summary; exit code 5 where lines were rejected.
@@ -158,9 +184,20 @@ def replay(
                 items = files_of.paced(items, pace, time.monotonic, time.sleep)
             _send(publisher, items, rejected, flush_each=pace is not None)
         publisher.flush()
+    _stored(target, wait)
     _summary(publisher, began_s, rejected)
     if rejected:
         raise Partial(f"{sum(rejected.values())} cells or lines were rejected; the rest was sent.")
+
+
+def _stored(target: Target, wait: bool) -> None:
+    """On a local stack, return once what was sent is stored, so that a query finds it."""
+    if target.local is None or not wait:
+        return
+    from infra.local import control
+
+    with show.console().status("storing") as spinner:
+        control.store(target.local, spinner.update)
 
 
 def _send(

@@ -13,12 +13,14 @@ from ingest.errors import NotFound
 if TYPE_CHECKING:
     from ingest.stores import Sensor
 
-app = typer.Typer(help="The sensors that were ever seen; they register themselves.", no_args_is_help=True)
+app = typer.Typer(help="The sensors that were ever seen.", no_args_is_help=True)
 
 
 @app.command("ls")
 def list_sensors(
-    prefix: Annotated[str, typer.Option("--prefix", help="Only ids that begin with this.")] = "",
+    prefix: Annotated[
+        str, typer.Option("--prefix", metavar="TEXT", help="Only ids that begin with this.")
+    ] = "",
     fmt: options.Format = None,
     output: options.Output = None,
     stack: options.Stack = options.DEFAULT_STACK,
@@ -30,7 +32,7 @@ def list_sensors(
 
 @app.command("show")
 def show_sensor(
-    sensor: Annotated[str, typer.Argument(help="Id of the sensor.")],
+    sensor: Annotated[str, typer.Argument(metavar="SENSOR", help="Id of the sensor.")],
     fmt: options.Format = None,
     output: options.Output = None,
     stack: options.Stack = options.DEFAULT_STACK,

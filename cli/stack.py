@@ -27,7 +27,11 @@ def up(
     port: Annotated[
         int | None,
         typer.Option(
-            "--port", min=1, max=65535, help="Port of the AWS endpoint. Default: 4566 or the next free one."
+            "--port",
+            min=1,
+            max=65535,
+            metavar="N",
+            help="Port of the AWS endpoint. Default: 4566 or the next free one.",
         ),
     ] = None,
     detach: Annotated[
@@ -55,7 +59,7 @@ def up(
         str, typer.Option("--codec", metavar="list|packed", help="Codec of new chunks.")
     ] = "list",
 ) -> None:
-    """Start a local stack: the same template as on AWS, on an embedded emulator, on loopback.
+    """Start a local stack. The same template as on AWS, on an embedded emulator, on loopback.
 
     In the foreground until ^C, or in the background with -d. Everything else finds it by itself.
     """
@@ -171,7 +175,7 @@ def status(
     ] = None,
     stack: options.Stack = options.DEFAULT_STACK,
 ) -> None:
-    """What runs, how far behind it is, how much it holds, and what it consumed."""
+    """Show what runs and what it consumed. Also how far behind it is and how much it holds."""
     if fmt not in (None, "table", "json"):
         raise BadInput(f"--format: {fmt!r} cannot be used here; use table or json.")
     target = find(stack)
@@ -222,7 +226,8 @@ def _deployed_status(target: Target) -> dict[str, Any]:
 
 
 def flush() -> None:
-    """Return when everything sent so far is stored, archived where due, and indexed. Local only."""
+    """Wait until all is where it belongs. Everything sent so far is then stored, archived where due,
+    and indexed. Local only."""
     from infra.local import control
 
     state = local_state()
@@ -237,7 +242,8 @@ def expire(
         typer.Option("--now", metavar="T", help="Run the clock as if it were this time, such as now+10d."),
     ] = "now",
 ) -> None:
-    """Run the TTL clock at once: tickets first, then due slots are archived, then chunks go. Local only."""
+    """Let time pass at once. Runs the TTL clock: tickets go first, then due slots are archived, then
+    chunks go. Local only."""
     from cli.times import parse_time
     from infra.local import control
 

@@ -12,11 +12,15 @@ from ingest.chunk import Chunk
 from ingest.errors import Corrupt, NotFound
 from ingest.keys import Key, Layout
 from ingest.manifest import Manifest
-from ingest.reading import Run, clip, merge
+from ingest.reading import Run, merge
 from ingest.stores import Catalog, ColdStore, HotStore, ObjectHead, RemainingMs, Segment
 
-CHUNKS_AT_ONCE = 8_000
-"""How many chunks one round reads, and so the most that one segment is made of."""
+CHUNKS_PER_ROUND = 8_000
+"""How many chunks are archived before their manifests are deleted."""
+CHUNKS_PER_READ = 500
+"""How many chunks are asked for at once; each holds 64 KB at most."""
+VALUES_PER_SEGMENT = 4_000_000
+"""A segment is cut at the first chunk past this, so that memory stays bounded."""
 LEAST_ROUND_MS = 20_000
 """With less time left no further round is begun; the schedule goes on where it stopped."""
 OVERDUE_MOST_S = 3_600
@@ -88,7 +92,7 @@ def _rounds(pages: Iterator[list[Manifest]]) -> Iterator[list[Manifest]]:
     chunks = 0
     for page in pages:
         for manifest in page:
-            if waiting and chunks + len(manifest.chunks) > CHUNKS_AT_ONCE:
+            if waiting and chunks + len(manifest.chunks) > CHUNKS_PER_ROUND:
                 yield waiting
                 waiting, chunks = [], 0
             waiting.append(manifest)
@@ -98,25 +102,59 @@ def _rounds(pages: Iterator[list[Manifest]]) -> Iterator[list[Manifest]]:
 
 
 def _archive_manifests(manifests: Sequence[Manifest], stack: Stack, done: Archived) -> None:
-    named = [key for manifest in manifests for key in manifest.chunks]
-    found = {chunk.key: chunk for chunk in stack.hot.chunks(named)}
-    finished: list[Manifest] = []
-    for manifest in manifests:
-        missing = [key for key in manifest.chunks if key not in found]
-        if missing and stack.now_s < manifest.written_s + stack.grace_s:
-            done.waiting += 1
-            continue
-        finished.append(manifest)
-        lost = [key for key in missing if _was_due(key, manifest, stack)]
-        done.lost.extend(lost)
-        done.never_written += len(missing) - len(lost)
-    ready = [found[key] for manifest in finished for key in manifest.chunks if key in found]
-    for date, chunks in _by_date(ready).items():
-        done.segments.append(_write_segment(date, chunks, stack))
-        done.rows += done.segments[-1].rows
+    present: set[Key] = set()
+    for date, chunks in _by_date(_read_sorted(manifests, stack.hot)):
+        present.update(chunk.key for chunk in chunks)
+        segment = _write_segment(date, chunks, stack)
+        if segment is not None:
+            done.segments.append(segment)
+            done.rows += segment.rows
+    finished = [manifest for manifest in manifests if _is_finished(manifest, present, stack, done)]
     stack.hot.delete([manifest.key for manifest in finished])
     done.manifests += len(finished)
-    done.chunks += len(ready)
+    done.chunks += len(present)
+
+
+def _is_finished(manifest: Manifest, present: set[Key], stack: Stack, done: Archived) -> bool:
+    """Whether every chunk the manifest names is archived, or will never come."""
+    missing = [key for key in manifest.chunks if key not in present]
+    if missing and stack.now_s < manifest.written_s + stack.grace_s:
+        done.waiting += 1
+        return False
+    lost = [key for key in missing if _was_due(key, manifest, stack)]
+    done.lost.extend(lost)
+    done.never_written += len(missing) - len(lost)
+    return True
+
+
+def _read_sorted(manifests: Sequence[Manifest], hot: HotStore) -> Iterator[Chunk]:
+    """The chunks that exist, by date, sensor and key, read a bounded number at a time."""
+
+    def place(key: Key) -> tuple[str, Key]:
+        _, bucket_s, _, _ = keys.parse_chunk_key(key)
+        return keys.date_of(bucket_s * keys.US), key
+
+    named = sorted({key for manifest in manifests for key in manifest.chunks}, key=place)
+    for start in range(0, len(named), CHUNKS_PER_READ):
+        group = named[start : start + CHUNKS_PER_READ]
+        found = {chunk.key: chunk for chunk in hot.chunks(group)}
+        yield from (found[key] for key in group if key in found)
+
+
+def _by_date(chunks: Iterator[Chunk]) -> Iterator[tuple[str, list[Chunk]]]:
+    """Chunks of one date at a time, and of no more values than fit the memory (a bucket lies in one date)."""
+    held: list[Chunk] = []
+    date, values = "", 0
+    for chunk in chunks:
+        its_date = keys.date_of(chunk.run.ts_us[0])
+        if held and (its_date != date or values >= VALUES_PER_SEGMENT):
+            yield date, held
+            held, values = [], 0
+        held.append(chunk)
+        date = its_date
+        values += len(chunk.run.ts_us) * len(chunk.run.metrics)
+    if held:
+        yield date, held
 
 
 def _was_due(key: Key, manifest: Manifest, stack: Stack) -> bool:
@@ -126,25 +164,15 @@ def _was_due(key: Key, manifest: Manifest, stack: Stack) -> bool:
     return keys.expires_at_s(bucket_s + period.bucket_s, manifest.written_s, period) <= stack.now_s
 
 
-def _by_date(chunks: Sequence[Chunk]) -> dict[str, list[Chunk]]:
-    by_date: dict[str, list[Chunk]] = {}
-    for chunk in chunks:
-        first, last = keys.date_of(chunk.run.ts_us[0]), keys.date_of(chunk.run.ts_us[-1])
-        if first == last:
-            by_date.setdefault(first, []).append(chunk)
-            continue
-        for date in (first, last):
-            part = clip(chunk.run, keys.date_span(date))
-            by_date.setdefault(date, []).append(Chunk(chunk.key, part, chunk.expires_at_s))
-    return dict(sorted(by_date.items()))
-
-
-def _write_segment(date: str, chunks: Sequence[Chunk], stack: Stack) -> Segment:
+def _write_segment(date: str, chunks: Sequence[Chunk], stack: Stack) -> Segment | None:
+    """Store and catalog the chunks as one segment; None where exactly these are catalogued already."""
+    digest = keys.chunks_digest(chunk.key for chunk in chunks)
+    if any(segment.digest == digest for segment in stack.catalog.find(keys.date_span(date))):
+        return None
     by_sensor: dict[str, list[Run]] = {}
     for chunk in sorted(chunks, key=lambda chunk: chunk.key):
         by_sensor.setdefault(chunk.run.sensor_id, []).append(chunk.run)
     encoded = segment_format.encode([merge(runs) for _, runs in sorted(by_sensor.items())])
-    digest = keys.chunks_digest(chunk.key for chunk in chunks)
     name = keys.segment_name(date, digest)
     etag = stack.cold.put(name, encoded.data, segment_format.metadata(encoded))
     segment = Segment(

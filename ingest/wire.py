@@ -212,6 +212,8 @@ def _read_int(text: str) -> int | Unreadable:
 def _read_array(gather: Gather, elements: list[Any]) -> None:
     if not elements:
         raise Unusable("empty_record", "an array that holds nothing")
+    if len(elements) > MOST_READINGS:
+        raise TooMuch(f"more than {MOST_READINGS} elements in one record")
     if is_pack(elements):
         read_pack(gather, elements)
         return

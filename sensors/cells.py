@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 
 from ingest import instant
+from ingest.gather import MOST_TEXT_BYTES
 from ingest.reading import MAX_INT_DIGITS, Value, number_problem
 
 _millis = re.compile(r"-?\d{1,15}(?:\.\d+)?", re.ASCII)
@@ -28,23 +29,34 @@ def cell_value(text: str) -> Value | None:
     """The value a cell holds: None where empty, a number where the text is one, else bool or text.
 
     An int keeps every digit (up to 38). A float must read back as the number that is
-    written, or be the 17 digits that stand for one. Raises CellRefused where a number cannot be
-    kept exactly.
+    written, or be the 17 digits that stand for one. Raises CellRefused where a number cannot
+    be kept exactly, and where a text is too long or was not UTF-8 (surrogates stand for its bytes).
     """
     bare = text.strip()
     if not bare:
         return None
-    if bare[0] not in "0123456789+-.nNiI":
-        return bare == "true" if bare in ("true", "false") else text
+    if bare in ("true", "false"):
+        return bare == "true"
     if _int.fullmatch(bare):
-        if len(bare.lstrip("+-0")) > MAX_INT_DIGITS:
+        digits = bare.lstrip("+-0")
+        if len(digits) > MAX_INT_DIGITS:
             raise CellRefused(
                 "int_too_long", f"holds an int of more than {MAX_INT_DIGITS} digits; shorten it."
             )
-        return int(bare)
+        return -int(digits or "0") if bare[0] == "-" else int(digits or "0")
     if _not_finite.fullmatch(bare):
         raise CellRefused("not_finite", f"holds {bare}, which is no number; leave the cell empty.")
-    return _exact(bare) if _float.fullmatch(bare) else text
+    return _exact(bare) if _float.fullmatch(bare) else _bounded(text)
+
+
+def _bounded(text: str) -> str:
+    try:
+        size_bytes = len(text.encode())
+    except UnicodeEncodeError:
+        raise CellRefused("not_utf8", "is not UTF-8; convert the file.") from None
+    if size_bytes > MOST_TEXT_BYTES:
+        raise CellRefused("text_too_long", f"holds a text of more than {MOST_TEXT_BYTES} bytes; shorten it.")
+    return text
 
 
 def _exact(text: str) -> float:

@@ -267,11 +267,6 @@ def _row(
     for at, metric in file.metrics:
         try:
             value = cell_value(cells[at])
-            if isinstance(value, str) and not value.isascii():
-                value.encode()
-        except UnicodeEncodeError:
-            refusals += 1
-            yield RejectedLine(name, line, metric, "not_utf8", "is not UTF-8; convert the file.")
         except CellRefused as refused:
             refusals += 1
             yield RejectedLine(name, line, metric, refused.reason, refused.sentence)

@@ -49,7 +49,9 @@ def record(number: int, data: bytes | Run, arrival_ms: int = NOW_S * 1000, shard
 def readings(sensor_id: str, start_us: int, step_us: int, **metrics: Sequence[Any]) -> Run:
     """A run on a grid."""
     count = len(next(iter(metrics.values())))
-    return Run(sensor_id, [start_us + i * step_us for i in range(count)], {n: list(c) for n, c in metrics.items()}, 0)
+    return Run(
+        sensor_id, [start_us + i * step_us for i in range(count)], {n: list(c) for n, c in metrics.items()}, 0
+    )
 
 
 class World:
@@ -135,6 +137,12 @@ class World:
     def ask(self, sensor_id: str, span: Span = ALWAYS, **options: Any) -> Answer:
         """The answer to a query, now."""
         return answer(Query(sensor_id, span, **options), self.sources, self.now_s)
+
+    def found(self, sensor_id: str, span: Span = ALWAYS, **options: Any) -> Run:
+        """The readings of an answer that must have some, now."""
+        run = self.ask(sensor_id, span, **options).run
+        assert run is not None, f"no reading of {sensor_id} was found"
+        return run
 
     def latest(self, sensor_id: str) -> Run | None:
         """The newest reading, now."""

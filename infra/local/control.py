@@ -28,6 +28,7 @@ __all__ = [
     "state_folder",
     "status",
     "stop",
+    "store",
 ]
 Progress = Callable[[str], None]
 MOST_REQUEST_BYTES = 10_000
@@ -41,6 +42,10 @@ class Controlled(Protocol):
 
     def status(self) -> dict[str, Any]:
         """What runs, as JSON."""
+        ...
+
+    def store(self, progress: Progress) -> None:
+        """Store everything sent so far."""
         ...
 
     def flush(self, progress: Progress) -> None:
@@ -107,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(500, _told(error))
 
     def do_POST(self) -> None:
-        """Flush, expire, stop."""
+        """Store, flush, expire, stop."""
         if not self._trusted():
             return
         size = int(self.headers.get("Content-Length") or 0)
@@ -123,6 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/stop":
             self._answer(200, {})
             controlled.request_stop()
+        elif self.path == "/store":
+            self._stream(controlled.store)
         elif self.path == "/flush":
             self._stream(controlled.flush)
         elif self.path == "/expire":
@@ -205,6 +212,11 @@ def status(state: State) -> dict[str, Any]:
     """What the stack says of itself. Raises Unavailable."""
     with _request(state, "GET", "/status") as response:
         return cast(dict[str, Any], json.loads(response.read()))
+
+
+def store(state: State, progress: Progress) -> None:
+    """Return when everything sent so far is stored; open windows are closed. Raises Unavailable."""
+    _follow(state, "/store", {}, progress)
 
 
 def flush(state: State, progress: Progress) -> None:

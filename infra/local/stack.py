@@ -172,6 +172,11 @@ class LocalStack:
             "functions": sources["counters"],
         }
 
+    def store(self, progress: Progress) -> None:
+        """Return when everything sent so far is stored; open windows are closed. Raises Unavailable."""
+        parts, _ = self._running()
+        parts.store_all(progress)
+
     def flush(self, progress: Progress) -> None:
         """Return when everything sent so far is stored, archived where due, and indexed.
 

@@ -45,6 +45,7 @@ def publish(state: State, folder: Path | None = None) -> Path:
     """Write the state, readable by its owner only. Raises Refused where another stack got there first."""
     folder = folder or state_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
     path, draft = folder / FILE_NAME, folder / f".{FILE_NAME}.{state.pid}"
     with contextlib.suppress(FileNotFoundError):
         draft.unlink()

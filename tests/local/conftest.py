@@ -45,7 +45,8 @@ class Cli:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
         )
 
     def run(self, *arguments: str, expect: int = 0) -> str:

@@ -98,4 +98,5 @@ def test_bad_records_cost_only_themselves_and_wait_in_rejects(stack: Cli) -> Non
         assert found & reasons, f"{name}: {sorted(found)} given, {sorted(reasons)} expected"
     assert "{broken" in by_payload
     assert by_payload["nonsense"]["reason"] in {"not_json", "unknown_format"}
-    assert stack.json("status")["function_errors"] == 0
+    functions = stack.json("status")["functions"]
+    assert not any(one.get("Errors") for one in functions.values()), functions

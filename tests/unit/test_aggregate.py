@@ -27,7 +27,11 @@ def test_windows_hold_each_reading_once(held, every_us):
     assert windows.start_us == sorted({ts // every_us * every_us for ts in held.ts_us})
     for metric, column in held.metrics.items():
         groups = [
-            [v for ts, v in zip(held.ts_us, column, strict=True) if start <= ts < start + every_us and v is not None]
+            [
+                v
+                for ts, v in zip(held.ts_us, column, strict=True)
+                if start <= ts < start + every_us and v is not None
+            ]
             for start in windows.start_us
         ]
         assert windows.columns[metric]["count"] == [len(group) or None for group in groups]
@@ -95,7 +99,10 @@ def test_booleans_count_as_zero_and_one_and_texts_have_no_sum():
 
 def test_a_metric_absent_from_a_window_has_no_aggregate_there():
     windows = aggregate(run([0, 1000], a=[1, None], b=[None, 2]), 1000, ["count", "mean"])
-    assert windows.columns == {"a": {"count": [1, None], "mean": [1, None]}, "b": {"count": [None, 1], "mean": [None, 2]}}
+    assert windows.columns == {
+        "a": {"count": [1, None], "mean": [1, None]},
+        "b": {"count": [None, 1], "mean": [None, 2]},
+    }
 
 
 @pytest.mark.parametrize("name", ["", "avg", "p101", "p", "p-1", "MEAN", "p1.2345"])

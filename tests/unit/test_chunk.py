@@ -69,7 +69,9 @@ class TestRoundTrip:
         assert chunk.run.arrival_ms == greatest
         assert make.cells(chunk.run) == make.cells(run)
 
-    @given(st.lists(st.sampled_from([1e23, int(1e23), 10**23, 2.0**70, 2**70, 1.0, 1]), min_size=1, max_size=5))
+    @given(
+        st.lists(st.sampled_from([1e23, int(1e23), 10**23, 2.0**70, 2**70, 1.0, 1]), min_size=1, max_size=5)
+    )
     def test_equal_numbers_of_different_digits_are_weighed_apart(self, cells):
         chunks_of(at(list(range(len(cells))), a=cells))
 
@@ -118,8 +120,12 @@ class TestShapes:
     def test_sixty_readings_of_a_usual_sensor_fit_one_write_unit(self):
         """The design counts on it: a minute at 1 Hz costs one write unit."""
         rng = random.Random(2)
-        column = list(accumulate((rng.choice([-0.1, 0, 0.1]) for _ in range(60)), lambda a, b: round(a + b, 1)))
-        (item,) = encode(at([i * US for i in range(60)], temperature=column, humidity=column), BUCKET_S, BATCH, 1)
+        column = list(
+            accumulate((rng.choice([-0.1, 0, 0.1]) for _ in range(60)), lambda a, b: round(a + b, 1))
+        )
+        (item,) = encode(
+            at([i * US for i in range(60)], temperature=column, humidity=column), BUCKET_S, BATCH, 1
+        )
         assert write_units(item.size_bytes) == 1
 
 
@@ -129,7 +135,9 @@ class TestCut:
         times = list(accumulate((1000 + rng.randrange(jitter + 1) for _ in range(count)), initial=0))[:count]
         return at(times, **{f"m{i}": [rng.random() for _ in range(count)] for i in range(metrics)})
 
-    @pytest.mark.parametrize(("count", "jitter", "metrics"), [(9_000, 0, 1), (40_000, 0, 1), (12_000, 500, 3)])
+    @pytest.mark.parametrize(
+        ("count", "jitter", "metrics"), [(9_000, 0, 1), (40_000, 0, 1), (12_000, 500, 3)]
+    )
     def test_long_runs_become_chunks_of_at_most_64_kb_that_hold_everything(self, count, jitter, metrics):
         run = self.big(count, 3, jitter, metrics)
         items = encode(run, BUCKET_S, BATCH, EXPIRES_AT_S)
@@ -148,7 +156,10 @@ class TestCut:
     @given(st.integers(1, 60), st.integers(0, 12_000), st.integers(0, 3), st.booleans())
     @example(7, 12_000, 3, True)
     def test_texts_of_any_length(self, count, length, extra, varied):
-        texts = [("ü" if varied and i % 3 else "x") * (length // (1 + (i % 5 if varied else 0))) for i in range(count)]
+        texts = [
+            ("ü" if varied and i % 3 else "x") * (length // (1 + (i % 5 if varied else 0)))
+            for i in range(count)
+        ]
         metrics = {f"m{i}": texts if i == 0 else [f"{i}{text}" for text in texts] for i in range(extra + 1)}
         run = at([i * i for i in range(count)], **metrics)
         chunks = chunks_of(run)

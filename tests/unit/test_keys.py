@@ -163,7 +163,9 @@ class TestChunkKeys:
         with pytest.raises(Corrupt):
             keys.parse_chunk_key(key)
 
-    @given(instants, st.lists(bucket_widths, min_size=1, max_size=3), st.integers(1, 3 * DAY_S * US), st.data())
+    @given(
+        instants, st.lists(bucket_widths, min_size=1, max_size=3), st.integers(1, 3 * DAY_S * US), st.data()
+    )
     def test_the_range_finds_the_chunk_of_every_bucket_width(self, start_us, widths, length_us, data):
         span = Span(start_us, start_us + length_us)
         ts_us = data.draw(st.one_of(st.just(start_us), st.integers(start_us, span.end_us - 1)))

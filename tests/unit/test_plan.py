@@ -47,10 +47,12 @@ def golden() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("question", "expected"), golden())
 def test_golden_plans(question, expected):
     sensor_id, start, end, tier, layout = question.split()
-    query = Query(sensor_id, Span(instant_us(start), instant_us(end)), tier=tier)  # pyright: ignore[reportArgumentType]
+    query = Query(sensor_id, Span(instant_us(start), instant_us(end)), tier=tier)
     check(query)
     planned = plan(query, LAYOUTS[layout], NOW_S)
-    assert f"hot {text(planned.hot)}, cold {text(planned.cold)}, buckets {planned.widest_bucket_s} s" == expected
+    assert (
+        f"hot {text(planned.hot)}, cold {text(planned.cold)}, buckets {planned.widest_bucket_s} s" == expected
+    )
 
 
 edges = st.integers(EARLIEST_US - US, (NOW_S + 3 * DAY_S) * US)

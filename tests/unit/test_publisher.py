@@ -261,7 +261,8 @@ def test_long_runs_travel_in_pieces_in_order() -> None:
 
 def test_a_reading_that_fills_a_record_goes_alone_in_its_place() -> None:
     client = FakeKinesis()
-    runs = [run("a", 0), run("a", 1, readings=1, text="y" * 900_000), run("a", 2)]
+    many: dict[str, Column] = {f"m{i}": ["y" * 30_000] for i in range(30)}
+    runs = [run("a", 0), Run("a", [T0_US + 10**9], many, 0), run("a", 2)]
     publisher(client).publish(runs)
     assert arrived(client.accepted) == runs
     assert len(client.accepted) == 3

@@ -1,4 +1,4 @@
-"""Queries: one answer from two tiers, none lost, none twice, pages equal to the whole, windows equal to the plain sum."""
+"""Queries: one answer from two tiers, none lost, none twice; pages equal the whole, windows a recomputation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ingest.errors import BadInput, NotFound, Unavailable
 from ingest.keys import DAY_S, US, Period, first_layout
 from ingest.reading import Run, Span, clip, merge, select
 from ingest.stores import Segment
-from ingest.stores.memory import MemoryColdStore
+from ingest.stores.memory import MemoryCatalog, MemoryColdStore
 from tests import strategies as make
 from tests.world import ALWAYS, NOW_S, NOW_US, World, readings
 
@@ -26,7 +26,9 @@ HOUR_US = 3600 * US
 
 def series(start_us: int = NOW_US, count: int = 60, first: float = 20.0, step_us: int = US) -> Run:
     column = [first + i / 10 for i in range(count)]
-    return readings("press-7", start_us, step_us, temperature=column, state=[i % 7 == 0 for i in range(count)])
+    return readings(
+        "press-7", start_us, step_us, temperature=column, state=[i % 7 == 0 for i in range(count)]
+    )
 
 
 def cells(run: Run | None) -> dict:
@@ -37,8 +39,7 @@ class TestHot:
     def test_the_span_is_half_open(self):
         world = World()
         world.send(series())
-        run = world.ask("press-7", Span(NOW_US + 10 * US, NOW_US + 20 * US)).run
-        assert run is not None
+        run = world.found("press-7", Span(NOW_US + 10 * US, NOW_US + 20 * US))
         assert run.ts_us == [NOW_US + i * US for i in range(10, 20)]
         assert world.ask("press-7", Span(NOW_US, NOW_US)).run is None
         assert world.ask("press-7", Span(NOW_US - HOUR_US, NOW_US)).run is None
@@ -47,26 +48,30 @@ class TestHot:
         world = World()
         for start in (5, 1, 3, 2, 4, 0):
             world.send(series(NOW_US + start * 1800 * US, 1800, step_us=US))
-        run = world.ask("press-7").run
-        assert run is not None
+        run = world.found("press-7")
         assert run.ts_us == [NOW_US + i * US for i in range(6 * 1800)]
 
     def test_metrics_are_chosen(self):
         world = World()
         world.send(series(), readings("press-7", NOW_US + 90 * US, US, humidity=[40]))
-        run = world.ask("press-7", metrics=("humidity",)).run
-        assert run is not None
+        run = world.found("press-7", metrics=("humidity",))
         assert (run.ts_us, run.metrics) == ([NOW_US + 90 * US], {"humidity": [40]})
         assert world.ask("press-7", metrics=("unknown",)).run is None
 
     def test_sensors_do_not_see_each_other(self):
         world = World()
         world.send(series(), readings("press-70", NOW_US, US, a=[1]), readings("press", NOW_US, US, a=[2]))
-        assert world.ask("press").run.metrics == {"a": [2]}  # pyright: ignore[reportOptionalMemberAccess]
+        assert world.found("press").metrics == {"a": [2]}
 
     def test_an_unknown_sensor_has_an_empty_answer(self):
         found = World().ask("nobody")
-        assert (found.run, found.windows, found.next_us, found.hot_rows, found.cold_rows) == (None, None, None, 0, 0)
+        assert (found.run, found.windows, found.next_us, found.hot_rows, found.cold_rows) == (
+            None,
+            None,
+            None,
+            0,
+            0,
+        )
 
     def test_it_tells_what_it_cost(self):
         world = World()
@@ -85,12 +90,12 @@ class TestHot:
                 world.send(series(NOW_US - 3 * HOUR_US + number, 400, 20.0, 60 * US))
             for start in range(0, 400, 7):
                 at_us = NOW_US - 3 * HOUR_US + start * 60 * US
-                run = world.ask("press-7", Span(at_us, at_us + len(widths))).run
-                assert run is not None
+                run = world.found("press-7", Span(at_us, at_us + len(widths)))
                 assert run.ts_us == [at_us + number for number in range(len(widths))]
 
     @pytest.mark.parametrize(
-        "options", [{"metrics": ("no name",)}, {"every_us": 0}, {"limit": 0}, {"every_us": 5, "aggregates": ("avg",)}]
+        "options",
+        [{"metrics": ("no name",)}, {"every_us": 0}, {"limit": 0}, {"every_us": 5, "aggregates": ("avg",)}],
     )
     def test_what_is_wrong_is_named_before_anything_is_read(self, options):
         with pytest.raises(BadInput):
@@ -113,7 +118,8 @@ class TestBothTiers:
         world, expected = self.lived()
         found = world.ask("press-7")
         assert cells(found.run) == expected
-        assert found.run.ts_us == sorted(set(found.run.ts_us))  # pyright: ignore[reportOptionalMemberAccess]
+        times = world.found("press-7").ts_us
+        assert times == sorted(set(times))
         assert found.hot_rows > 0
         assert found.cold_rows > 0
         assert found.hot_rows + found.cold_rows >= 250
@@ -122,7 +128,9 @@ class TestBothTiers:
         world, expected = self.lived()
         for days in range(-4, 12):
             span = Span(NOW_US + days * DAY_S * US + 25 * US, NOW_US + (days + 4) * DAY_S * US + 10 * US)
-            assert cells(world.ask("press-7", span).run) == {c: v for c, v in expected.items() if span.holds(c[0])}
+            assert cells(world.ask("press-7", span).run) == {
+                c: v for c, v in expected.items() if span.holds(c[0])
+            }
 
     def test_a_tier_may_be_asked_for_alone(self):
         world, expected = self.lived()
@@ -226,33 +234,58 @@ def compact(world: World) -> None:
     world.cold.delete([segment.name for segment in old])
 
 
-class TestSegmentsThatGo:
-    def world(self) -> World:
+class TestExpiryMeanwhile:
+    def test_what_leaves_the_hot_tier_while_a_query_runs_is_in_its_answer(self):
+        """Hot is read before the catalog: here everything is archived and expires right after the first of them."""
         world = World()
-        world.cold = ForgetfulCold(lambda: world.now_s)
+        world.send(series())
+        expected = cells(world.ask("press-7").run)
+
+        class Late(MemoryCatalog):
+            moved = False
+
+            def find(self, span: Span, sensor_id: str | None = None) -> list[Segment]:
+                found = super().find(span, sensor_id)
+                if not self.moved:
+                    self.moved = True
+                    world.archive_all()
+                    world.expire()
+                return found
+
+        world.catalog = Late()
+        world.layout = world.layout.expired_early(30 * DAY_S)
+        assert cells(world.ask("press-7").run) == expected
+        assert world.chunk_keys() == []
+        assert cells(world.ask("press-7").run) == expected
+
+
+class TestSegmentsThatGo:
+    def world(self) -> tuple[World, ForgetfulCold]:
+        world = World()
+        world.cold = cold = ForgetfulCold(lambda: world.now_s)
         world.send(series())
         world.archive_all()
         world.send(series(NOW_US + 30 * US, first=50.0))
         world.archive_all()
-        return world
+        return world, cold
 
     def test_an_object_that_is_gone_sends_the_reader_back_to_the_catalog(self):
-        world = self.world()
+        world, cold = self.world()
         expected = cells(world.ask("press-7", tier="cold").run)
-        world.cold.compact_when_read(world)  # pyright: ignore[reportAttributeAccessIssue]
+        cold.compact_when_read(world)
         assert cells(world.ask("press-7", tier="cold").run) == expected
         assert [segment.digest for segment in world.catalog.find(ALWAYS)] == ["compacted"]
 
     def test_so_does_the_newest_reading(self):
-        world = self.world()
+        world, cold = self.world()
         world.expire()
         expected = cells(world.latest("press-7"))
-        world.cold.compact_when_read(world)  # pyright: ignore[reportAttributeAccessIssue]
+        cold.compact_when_read(world)
         assert cells(world.latest("press-7")) == expected
         assert (NOW_US + 89 * US, "temperature") in expected
 
     def test_an_object_that_stays_gone_is_an_error_not_an_empty_answer(self):
-        world = self.world()
+        world, _ = self.world()
         world.expire()
         world.cold.objects.clear()
         with pytest.raises(Unavailable, match="reindex"):
@@ -261,7 +294,7 @@ class TestSegmentsThatGo:
             world.latest("press-7")
 
     def test_the_error_of_a_store_is_not_hidden(self):
-        world = self.world()
+        world, _ = self.world()
 
         class Down(MemoryColdStore):
             def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
@@ -336,7 +369,9 @@ class TestWindows:
     def test_only_readings_of_the_span_count(self):
         world = World()
         world.send(series())
-        found = world.ask("press-7", Span(NOW_US + 10 * US, NOW_US + 15 * US), every_us=HOUR_US, aggregates=("count",))
+        found = world.ask(
+            "press-7", Span(NOW_US + 10 * US, NOW_US + 15 * US), every_us=HOUR_US, aggregates=("count",)
+        )
         assert found.windows is not None
         assert found.windows.columns["temperature"]["count"] == [5]
 
@@ -435,7 +470,9 @@ class TestLatest:
 @settings(max_examples=30)
 @given(
     st.lists(
-        make.runs(sensor_id="press-7", first_us=NOW_US - 6 * HOUR_US, last_us=NOW_US + 2 * HOUR_US, max_size=15),
+        make.runs(
+            sensor_id="press-7", first_us=NOW_US - 6 * HOUR_US, last_us=NOW_US + 2 * HOUR_US, max_size=15
+        ),
         min_size=1,
         max_size=4,
     ),

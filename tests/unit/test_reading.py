@@ -83,7 +83,9 @@ class TestMerge:
         merged = merge(runs)
         assert merged.ts_us == sorted(set(merged.ts_us))
         assert all(len(column) == len(merged.ts_us) for column in merged.metrics.values())
-        assert all(any(cell is not None for cell in row) for row in zip(*merged.metrics.values(), strict=True))
+        assert all(
+            any(cell is not None for cell in row) for row in zip(*merged.metrics.values(), strict=True)
+        )
 
     def test_a_later_arrival_corrects_an_earlier_one(self):
         merged = merge([run([0, 1], 5, a=[1.5, 2.5]), run([1], 6, a=[0.5])])

@@ -109,9 +109,10 @@ def test_seventeen_digits_that_stand_for_a_double_are_that_double(tmp_path: Path
         ("NaN", "not_finite"),
         ("-inf", "not_finite"),
         ("Infinity", "not_finite"),
+        ("é" * 20_000, "text_too_long"),
     ],
 )
-def test_a_number_that_cannot_be_kept_costs_its_cell_alone(tmp_path: Path, text: str, reason: str) -> None:
+def test_a_value_that_cannot_be_kept_costs_its_cell_alone(tmp_path: Path, text: str, reason: str) -> None:
     values, rejected = cells(tmp_path, "1", text, "2")
     assert values == [1, None, 2]
     assert [(r.line, r.column, r.reason) for r in rejected] == [(3, "value", reason)]
@@ -119,7 +120,10 @@ def test_a_number_that_cannot_be_kept_costs_its_cell_alone(tmp_path: Path, text:
 
 
 def test_a_zero_written_long_is_zero(tmp_path: Path) -> None:
-    assert cells(tmp_path, "0.00000000000000000000000", "0e999", "-0") == ([0.0, 0.0, 0], [])
+    assert cells(tmp_path, "0.00000000000000000000000", "0e999", "-0", "0" * 9000) == (
+        [0.0, 0.0, 0, 0],
+        [],
+    )
 
 
 def test_bools_and_texts(tmp_path: Path) -> None:
