@@ -101,7 +101,9 @@ def simulate(
     pace = _speed(speed)
     now = now_us()
     duration_us = parse_duration(duration, "--duration")
-    begin_us = parse_time(start, now, "--start") if start else (now if pace else now - duration_us)
+    begin_us = (
+        parse_time(start, now, "--start") if start else _whole_second(now if pace else now - duration_us)
+    )
     fleet = simulator.Fleet(sensors, rate, begin_us, duration_us, seed, faults=simulator.parse_faults(faults))
     fleet = simulator.with_extras(fleet, extras)
     target = find(stack)
@@ -120,6 +122,10 @@ def _send_fleet(target: Target, fleet: Fleet, pace: float | None, began_s: float
         for runs in simulator.runs(fleet, SLICE_PACED_S if pace else SLICE_MAX_S):
             publisher.publish(_paced(runs, pace, began_s, fleet.start_us))
     return publisher
+
+
+def _whole_second(ts_us: int) -> int:
+    return ts_us // 1_000_000 * 1_000_000
 
 
 def _speed(text: str) -> float | None:

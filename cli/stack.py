@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -184,14 +185,35 @@ def status(
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
     for name, value in found.items():
-        text = (
-            json.dumps(value)
-            if isinstance(value, (dict, list))
-            else f"{value:,}"
-            if isinstance(value, int)
-            else value
+        for label, text in _lines(name.replace("_", " "), value):
+            sys.stdout.write(f"{label:<28}{text}\n")
+
+
+def _lines(label: str, value: Any) -> Iterator[tuple[str, str]]:
+    """What a person reads of one fact; a list or mapping takes a line per member."""
+    if isinstance(value, dict):
+        members = cast(dict[str, Any], value)
+        shown = ", ".join(
+            f"{name} {_text(member)}" for name, member in members.items() if not isinstance(member, dict)
         )
-        sys.stdout.write(f"{name.replace('_', ' '):<28}{text}\n")
+        if shown:
+            yield label, shown
+        for name, member in members.items():
+            if isinstance(member, dict):
+                yield from _lines(f"  {name.removeprefix('thermocline-')}", member)
+    elif isinstance(value, list):
+        for member in cast(list[Any], value):
+            yield from _lines(label, member)
+    else:
+        yield label, _text(value)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{value:,}".removesuffix(".0")
+    return str(value)
 
 
 def _local_status(target: Target) -> dict[str, Any]:

@@ -164,10 +164,21 @@ def _was_due(key: Key, manifest: Manifest, stack: Stack) -> bool:
     return keys.expires_at_s(bucket_s + period.bucket_s, manifest.written_s, period) <= stack.now_s
 
 
+def _is_archived(date: str, digest: str, stack: Stack) -> bool:
+    """Whether exactly these chunks are catalogued already, and the object is there."""
+    if not any(segment.digest == digest for segment in stack.catalog.find(keys.date_span(date))):
+        return False
+    try:
+        stack.cold.head(keys.segment_name(date, digest))
+    except NotFound:
+        return False
+    return True
+
+
 def _write_segment(date: str, chunks: Sequence[Chunk], stack: Stack) -> Segment | None:
     """Store and catalog the chunks as one segment; None where exactly these are catalogued already."""
     digest = keys.chunks_digest(chunk.key for chunk in chunks)
-    if any(segment.digest == digest for segment in stack.catalog.find(keys.date_span(date))):
+    if _is_archived(date, digest, stack):
         return None
     by_sensor: dict[str, list[Run]] = {}
     for chunk in sorted(chunks, key=lambda chunk: chunk.key):

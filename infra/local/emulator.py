@@ -29,6 +29,7 @@ HEALTH_PATH = "/_ministack/health"
 START_LIMIT_S = 30.0
 STOP_LIMIT_S = 10.0
 LOG_NAME = "emulator.log"
+_NOTHING_TO_SAVE_S = 1.0
 
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _LAUNCHER = """
@@ -155,7 +156,7 @@ class Emulator:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_LIMIT_S)
+                process.wait(STOP_LIMIT_S if self.options.data_dir is not None else _NOTHING_TO_SAVE_S)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -297,7 +298,7 @@ def free_port(first: int = 0) -> int:
 
 
 def _is_healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    connection = http.client.HTTPConnection(HOST, port, timeout=1)
     try:
         connection.request("GET", HEALTH_PATH)
         return connection.getresponse().status == 200

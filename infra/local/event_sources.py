@@ -109,12 +109,15 @@ class RunningMapping:
         found = {shard_id: reader.tracker.after for shard_id, reader in self.readers.items()}
         return self._checkpoints | {shard_id: after for shard_id, after in found.items() if after is not None}
 
-    def stop(self, limit_s: float) -> None:
-        """Stop all readers and wait for their threads, each at most that long."""
+    def stop(self) -> None:
+        """Ask all readers to stop; returns at once."""
         for reader in self.readers.values():
             reader.stop()
+
+    def join(self, deadline: float, monotonic: Callable[[], float]) -> None:
+        """Wait for their threads, at most until the deadline (monotonic seconds)."""
         for reader in self.readers.values():
-            reader.join(limit_s)
+            reader.join(deadline, monotonic)
 
 
 class EventSources:
@@ -156,17 +159,20 @@ class EventSources:
         self._thread.start()
 
     def stop(self, limit_s: float = 2.0) -> None:
-        """Stop reading, let invocations under way end (each at most `limit_s`), save the checkpoints."""
+        """Stop reading, let invocations under way end within `limit_s`, save the checkpoints.
+
+        May be called again, to wait for what was still under way.
+        """
         self._stopping.set()
+        deadline = self._timing.monotonic() + limit_s
         with self._lock:
             running = list(self._running.values())
         for one in running:
-            for reader in one.readers.values():
-                reader.stop()
+            one.stop()
         for one in running:
-            one.stop(limit_s)
+            one.join(deadline, self._timing.monotonic)
         if self._thread is not None:
-            self._thread.join(limit_s)
+            self._thread.join(max(0.0, deadline - self._timing.monotonic()))
         self._save()
 
     def flush(
@@ -271,7 +277,7 @@ class EventSources:
                     mapping = replace(mapping, rules=replace(mapping.rules, window_s=self._stream_window_s))
                 found[uuid] = mapping
             for uuid in [uuid for uuid in self._running if uuid not in found]:
-                self._running.pop(uuid).stop(1.0)
+                self._running.pop(uuid).stop()
             if self._stopping.is_set():
                 return
             for uuid, mapping in found.items():
@@ -287,7 +293,8 @@ class EventSources:
             running.mapping = mapping
             return
         else:
-            running.stop(30.0)
+            running.stop()
+            running.join(self._timing.monotonic() + 30.0, self._timing.monotonic)
             self._saved[uuid] = running.checkpoints()
         source = open_source(mapping, self._clients.kinesis, self._clients.streams)
         self._running[uuid] = RunningMapping(mapping, source, self._saved.get(uuid, {}), self._make_reader)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-import logging
 from dataclasses import dataclass
 from typing import Any
 
 from infra.local.counters import Counters
 from infra.local.faults import SERVICE_FAULTS
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,6 @@ class Invoker:
             )
             payload: bytes = response["Payload"].read()
         except SERVICE_FAULTS as error:
-            _log.warning("invoking %s did not reach it: %s", name, error)
             return Answer(reached=False, reason=f"{name} could not be invoked: {error}")
         tail = base64.b64decode(response.get("LogResult") or "").decode("utf-8", "replace")
         self._counters.add_log(name, tail)

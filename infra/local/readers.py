@@ -88,11 +88,11 @@ class ShardReader:
         for lane in self._lanes:
             lane.stop()
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the threads; each at most this long."""
-        self._thread.join(timeout_s)
+    def join(self, deadline: float, monotonic: Callable[[], float]) -> None:
+        """Wait for the threads, at most until the deadline (monotonic seconds)."""
+        self._thread.join(max(0.0, deadline - monotonic()))
         for lane in self._lanes:
-            lane.join(timeout_s)
+            lane.join(max(0.0, deadline - monotonic()))
 
     def _run(self) -> None:
         iterator: str | None = None
@@ -115,7 +115,7 @@ class ShardReader:
                 if self._stopping.is_set() or self._is_gone(error):
                     return
                 failures += 1
-                self._note(error)
+                self._note(error, failures)
                 iterator = None
                 self._stopping.wait(min(self._timing.most_backoff_s, self._timing.poll_s * 2**failures))
                 continue
@@ -163,7 +163,8 @@ class ShardReader:
         self._ended = True
         return True
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: Exception, failures: int) -> None:
         since = self._trouble.since if self._trouble is not None else self._timing.monotonic()
         self._trouble = Trouble(since, f"{self.shard_id} could not be read: {error}")
-        _log.warning("%s could not be read: %s", self.shard_id, error)
+        if failures & (failures - 1) == 0:
+            _log.warning("%s could not be read, failure %d: %s", self.shard_id, failures, error)

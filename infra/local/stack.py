@@ -132,9 +132,11 @@ class LocalStack:
             if self._control is not None:
                 self._control.stop()
             if self._parts is not None:
-                self._parts.stop()
+                self._parts.stop(0.3 if self.options.data_dir is None else 5.0)
             if self._emulator is not None:
                 self._emulator.stop()
+            if self._parts is not None:
+                self._parts.stop(0.5)
             if self._state is not None:
                 state_file.withdraw(self._state)
 
@@ -298,10 +300,10 @@ class Parts:
         clock.start()
         return cls(sources, clock, stores)
 
-    def stop(self) -> None:
-        """Stop the clock, then the event sources."""
-        self.clock.stop()
-        self.sources.stop()
+    def stop(self, limit_s: float) -> None:
+        """Stop the clock, then the event sources; each may end within `limit_s` what it is at."""
+        self.clock.stop(limit_s)
+        self.sources.stop(limit_s)
 
     def store_all(self, progress: Progress) -> None:
         """Return when every record that is in the stream now is stored."""

@@ -193,7 +193,13 @@ class TtlClock:
     def _ask(self, until_s: int) -> None:
         """Have the archiver archive every open slot up to `until_s`, unless it is at it."""
         if self._asked is None or self._asked.done():
-            self._asked = self._pool.submit(self._archive, _schedule_event(until_s))
+            self._asked = self._pool.submit(self._archive_and_tell, until_s)
+
+    def _archive_and_tell(self, until_s: int) -> Answer:
+        answer = self._archive(_schedule_event(until_s))
+        if answer.reason and not self._stopping.is_set():
+            _log.warning("overdue slots were not archived: %s", answer.reason)
+        return answer
 
     # --- up to a time -----------------------------------------------------------------
 

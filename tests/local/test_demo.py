@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from .conftest import Cli
+from tests.local.command import Cli
 
 
 def test_the_demo_shows_the_whole_path_and_every_answer_is_exact(cli: Cli) -> None:
@@ -19,7 +19,17 @@ def test_the_demo_shows_the_whole_path_and_every_answer_is_exact(cli: Cli) -> No
     assert summary["segments"] > 0
     assert summary["hot_rows"] == summary["cold_rows"] == 2400
     assert summary["readings"] / summary["write_units"] > 10
-    steps = ["stack up", "sent", "per write unit", "hot:", "expired", "segments", "cold:", "across:", "checked"]
+    steps = [
+        "stack up",
+        "sent",
+        "per write unit",
+        "hot:",
+        "expired",
+        "segments",
+        "cold:",
+        "across:",
+        "checked",
+    ]
     lines = [line for line in err.splitlines() if line[:1].isdigit()]
     assert len(lines) == len(steps)
     assert all(step in line for step, line in zip(steps, lines, strict=True)), err

@@ -6,8 +6,7 @@ import json
 
 from ingest.reading import Run, canonical
 from sensors import simulator
-
-from .conftest import Cli
+from tests.local.command import Cli
 
 START_S = 1_763_676_000
 
@@ -17,7 +16,9 @@ def test_late_and_duplicate_readings_of_a_fleet_are_answered_once(stack: Cli) ->
     arguments = ["--sensors", "6", "--rate", "2", "--duration", "20m", "--start", str(START_S), "--seed", "3"]
     extras = "pressure,counter,switch,state"
     summary = json.loads(stack.run("simulate", *arguments, "--faults", faults, "--with", extras))
-    fleet = simulator.Fleet(6, 2.0, START_S * 1_000_000, 1_200_000_000, 3, faults=simulator.parse_faults(faults))
+    fleet = simulator.Fleet(
+        6, 2.0, START_S * 1_000_000, 1_200_000_000, 3, faults=simulator.parse_faults(faults)
+    )
     truth = simulator.truth(simulator.with_extras(fleet, extras))
     assert summary["sent"] > sum(len(run.ts_us) for run in truth.values()), "duplicates were sent"
     stack.run("flush")
@@ -28,7 +29,9 @@ def test_late_and_duplicate_readings_of_a_fleet_are_answered_once(stack: Cli) ->
 
 def as_text(run: Run) -> list[list[str]]:
     columns = [run.metrics[name] for name in sorted(run.metrics)]
-    return [["" if cell is None else canonical(cell) for cell in cells] for cells in zip(*columns, strict=True)]
+    return [
+        ["" if cell is None else canonical(cell) for cell in cells] for cells in zip(*columns, strict=True)
+    ]
 
 
 def test_a_dense_fleet_packs_sixty_readings_into_a_write_unit(stack: Cli) -> None:

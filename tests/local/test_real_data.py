@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from .conftest import DATA, Cli
+from tests.local.command import DATA, Cli
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real series are not here (../shared/data)")
 
@@ -124,28 +124,30 @@ def by_duckdb(tree: Path) -> list[Row]:
         "select sensor_id, epoch_ms(ts), value from "
         f"read_parquet('{tree}/readings/v1/*/*.parquet', hive_partitioning=true)"
     )
-    return duckdb.sql(query).fetchall()
+    return duckdb.execute(query).fetchall()
 
 
 def by_pandas(tree: Path) -> list[Row]:
-    import pandas
+    import pandas as pd
 
-    frame = pandas.read_parquet(tree / "readings" / "v1")
+    frame = pd.read_parquet(tree / "readings" / "v1")
     instants = [round(t.timestamp() * 1000) for t in frame["ts"]]
     return list(zip(frame["sensor_id"], instants, frame["value"], strict=True))
 
 
 def by_polars(tree: Path) -> list[Row]:
-    import polars
+    import polars as pl
 
-    frame = polars.scan_parquet(f"{tree}/readings/v1/**/*.parquet", hive_partitioning=True)
-    chosen = frame.select("sensor_id", polars.col("ts").dt.epoch("ms"), "value").collect()
+    frame = pl.scan_parquet(f"{tree}/readings/v1/**/*.parquet", hive_partitioning=True)
+    chosen = frame.select("sensor_id", pl.col("ts").dt.epoch("ms"), "value").collect()
     return chosen.rows()
 
 
 def by_pyarrow(tree: Path) -> list[Row]:
     import pyarrow.dataset
 
-    table = pyarrow.dataset.dataset(tree / "readings" / "v1", format="parquet", partitioning="hive").to_table()
+    table = pyarrow.dataset.dataset(
+        tree / "readings" / "v1", format="parquet", partitioning="hive"
+    ).to_table()
     instants = [round(t.replace(tzinfo=UTC).timestamp() * 1000) for t in table["ts"].to_pylist()]
     return list(zip(table["sensor_id"].to_pylist(), instants, table["value"].to_pylist(), strict=True))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Cli, processes_of
+from tests.local.command import Cli, processes_of
 
 
 def wait_until_ready(cli: Cli) -> dict[str, object]:

@@ -95,6 +95,18 @@ class TestSlot:
         world.expire()
         assert answers(world) == before
 
+    def test_a_slot_of_many_values_becomes_several_segments(self, monkeypatch):
+        monkeypatch.setattr("ingest.archive.VALUES_PER_SEGMENT", 130)
+        monkeypatch.setattr("ingest.archive.CHUNKS_PER_READ", 1)
+        world = stored()
+        before = answers(world)
+        table = dict(world.hot.items)
+        assert [segment.rows for segment in world.archive(SLOT_S).segments] == [240, 120]
+        world.hot.items = table
+        assert world.archive(SLOT_S).segments == []
+        world.expire()
+        assert answers(world) == before
+
     def test_a_segment_is_forgotten_after_the_cold_retention(self):
         world = stored()
         (segment,) = world.archive(SLOT_S).segments
@@ -196,7 +208,9 @@ class TestMissingChunks:
         world.now_s = NOW_S + GRACE_S - 1
         done = world.archive(SLOT_S)
         assert (done.waiting, done.manifests) == (1, 0)
-        assert world.archive(SLOT_S).segments == [], "what is there is archived once, however often it is asked for"
+        assert world.archive(SLOT_S).segments == [], (
+            "what is there is archived once, however often it is asked for"
+        )
         assert world.slots() == [SLOT_S]
 
     def test_are_archived_when_they_come_in_time(self):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,6 +29,14 @@ MINUTE_US = 60 * US
 
 def minute(sensor_id: str = "press-7", start_us: int = NOW_US, first: float = 20.0) -> Run:
     return readings(sensor_id, start_us, US, temperature=[first + i / 10 for i in range(60)])
+
+
+def aggregate(payloads: Sequence[bytes]) -> bytes:
+    """One record's data, aggregated as the Kinesis Producer Library does it, by the reference implementation."""
+    aggregator: Any = importlib.import_module("aws_kinesis_agg.aggregator").RecordAggregator()
+    for payload in payloads:
+        aggregator.add_user_record("lane-0", payload)
+    return aggregator.clear_and_get().get_contents()[2]
 
 
 class RecordingHot(MemoryHotStore):
@@ -167,11 +177,21 @@ class TestRepeat:
         found = {cell: (kind, text) for cell, (kind, text) in make.cells(run).items()}
         assert found == {cell: (make.kind_of(v), canonical(v)) for cell, v in expected.items()}
 
-    def test_within_one_record_the_last_value_wins_also_across_user_records(self):
-        lines = [{"sensor_id": "s", "ts": NOW_S * 1000, "metrics": {"a": value}} for value in (9, 5)]
+    @pytest.mark.parametrize("aggregated", [False, True])
+    def test_within_one_record_the_last_value_wins_also_across_user_records(self, aggregated):
+        """The lesser value comes last, so that rank alone would keep the first."""
+        wanted = {0: {"a": 9}, 2: {"a": 1, "b": True}, 1: {"a": 2}, 3: {"a": 4}}
+        wanted_again = {0: {"a": 5}, 2: {"a": 0}}
+        lines = [
+            json.dumps({"sensor_id": "s", "ts": NOW_S * 1000 + shift, "metrics": metrics}).encode()
+            for said in (wanted, wanted_again)
+            for shift, metrics in said.items()
+        ]
         world = World()
-        world.store([record(1, "\n".join(map(json.dumps, lines)).encode())])
-        assert world.found("s").metrics == {"a": [5]}
+        world.store([record(1, aggregate(lines) if aggregated else b"\n".join(lines))])
+        run = world.found("s")
+        assert run.ts_us == [NOW_US + shift * 1000 for shift in range(4)]
+        assert run.metrics == {"a": [5, 2, 0, 4], "b": [None, None, True, None]}
 
     def test_a_correction_wins_whatever_is_stored_first(self):
         wrong, right = (
