@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli import archive, demo, read, rejects, send, sensors, stack
+from cli import archive, demo, deploy, read, rejects, send, sensors, stack
 from ingest.errors import ThermoclineError
 
 HELP = """Sensor readings warm in DynamoDB, cold in S3, and one query that sees through both.
@@ -42,12 +42,17 @@ class Commands(TyperGroup):
         except ThermoclineError as error:
             sys.stderr.write(f"thermocline: {error}\n")
             raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt:
-            sys.stderr.write("thermocline: stopped.\n")
-            raise typer.Exit(130) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
+        except Exception as error:
+            if not type(error).__module__.startswith("botocore"):
+                raise
+            sys.stderr.write(f"thermocline: AWS: {error} Check credentials, region and AWS_ENDPOINT_URL.\n")
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt:
+            sys.stderr.write("thermocline: stopped.\n")
+            raise typer.Exit(130) from None
 
 
 app = typer.Typer(
@@ -57,6 +62,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo.demo)
@@ -72,6 +78,8 @@ app.add_typer(archive.app, name="archive")
 app.add_typer(rejects.app, name="rejects")
 app.command()(stack.expire)
 app.command()(stack.flush)
+app.command()(deploy.deploy)
+app.command()(deploy.destroy)
 
 
 def _stop(_signum: int, _frame: FrameType | None) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from ingest.errors import BadInput
+
+if TYPE_CHECKING:
+    from ingest.keys import Period
 
 Format = Annotated[
     str | None,
@@ -25,7 +30,7 @@ Stack = Annotated[
     typer.Option(
         "--stack",
         metavar="NAME",
-        help="Name of the deployed stack (used where no local stack runs).",
+        help="Name of a deployed stack. Without it, a running local stack comes first.",
         envvar="THERMOCLINE_STACK",
     ),
 ]
@@ -37,3 +42,45 @@ Since = Annotated[
 ]
 Until = Annotated[str, typer.Option("--to", metavar="T", help="End of the range, exclusive.")]
 DEFAULT_STACK = "thermocline"
+
+# --- times of a deployment --------------------------------------------------------------
+
+Bucket = Annotated[str, typer.Option("--bucket", metavar="D", help="Width of a bucket.")]
+Window = Annotated[str, typer.Option("--window", metavar="D", help="How long a batch may gather.")]
+ArchiveAfter = Annotated[
+    str, typer.Option("--archive-after", metavar="D", help="When a bucket is archived, after its end.")
+]
+HotRetention = Annotated[
+    str,
+    typer.Option(
+        "--hot-retention", metavar="D", help="When a chunk leaves the hot tier, after its bucket's end."
+    ),
+]
+ColdRetention = Annotated[
+    str, typer.Option("--cold-retention", metavar="D", help="How long segments are kept.")
+]
+
+
+def whole_s(text: str, name: str) -> int:
+    """A duration in whole seconds, at least one. Raises BadInput naming the option."""
+    from cli.times import parse_duration
+
+    us = parse_duration(text, name)
+    if us < 1_000_000 or us % 1_000_000:
+        raise BadInput(f"{name}: {text!r} must be whole seconds, at least 1s.")
+    return us // 1_000_000
+
+
+def period(bucket: str, archive_after: str, hot_retention: str, cold_retention: str) -> Period:
+    """The widths and retentions the options ask for. Raises BadInput where they cannot work together."""
+    from ingest.keys import Period, check_period
+
+    found = Period(
+        from_s=0,
+        bucket_s=whole_s(bucket, "--bucket"),
+        archive_after_s=whole_s(archive_after, "--archive-after"),
+        hot_retention_s=whole_s(hot_retention, "--hot-retention"),
+        cold_retention_s=whole_s(cold_retention, "--cold-retention"),
+    )
+    check_period(found)
+    return found

@@ -74,7 +74,7 @@ def _query(
     limit: int | None,
 ) -> Query:
     from cli.times import parse_duration, parse_time
-    from ingest.plan import Query
+    from ingest.plan import Query, check
     from ingest.reading import Span
 
     now = now_us()
@@ -85,7 +85,9 @@ def _query(
         raise BadInput("--to must be later than --from: the range is half-open, [from, to).")
     every_us = None if every is None else parse_duration(every, "--every")
     aggregates = tuple(name.strip() for name in agg.split(",") if name.strip())
-    return Query(sensor, span, tuple(metric or ()), every_us, aggregates, tier, limit)
+    asked = Query(sensor, span, tuple(metric or ()), every_us, aggregates, tier, limit)
+    check(asked)
+    return asked
 
 
 def _print(found: Answer, asked: Query, fmt: str | None, output: Path | None) -> None:

@@ -42,20 +42,11 @@ def up(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Keep the state here (saved on a clean stop only)."),
     ] = None,
-    bucket: Annotated[str, typer.Option("--bucket", metavar="D", help="Width of a bucket.")] = "1h",
-    window: Annotated[str, typer.Option("--window", metavar="D", help="How long a batch may gather.")] = "1s",
-    archive_after: Annotated[
-        str, typer.Option("--archive-after", metavar="D", help="When a bucket is archived, after its end.")
-    ] = "24h",
-    hot_retention: Annotated[
-        str,
-        typer.Option(
-            "--hot-retention", metavar="D", help="When a chunk leaves the hot tier, after its bucket's end."
-        ),
-    ] = "7d",
-    cold_retention: Annotated[
-        str, typer.Option("--cold-retention", metavar="D", help="How long segments are kept.")
-    ] = "5y",
+    bucket: options.Bucket = "1h",
+    window: options.Window = "1s",
+    archive_after: options.ArchiveAfter = "24h",
+    hot_retention: options.HotRetention = "7d",
+    cold_retention: options.ColdRetention = "5y",
     codec: Annotated[
         str, typer.Option("--codec", metavar="list|packed", help="Codec of new chunks.")
     ] = "list",
@@ -64,45 +55,13 @@ def up(
 
     In the foreground until ^C, or in the background with -d. Everything else finds it by itself.
     """
-    chosen = _options(port, data, bucket, window, archive_after, hot_retention, cold_retention, codec)
-    if detach:
-        _start_detached(sys.argv[1:])
-    else:
-        _run(chosen)
-
-
-def _options(
-    port: int | None,
-    data: Path | None,
-    bucket: str,
-    window: str,
-    archive_after: str,
-    hot_retention: str,
-    cold_retention: str,
-    codec: str,
-) -> LocalOptions:
     from cli.times import parse_duration
     from infra.local.stack import LocalOptions
-    from ingest.keys import Period, check_period
 
     if codec != "list":
         raise BadInput(f"--codec: {codec!r} is not available yet; use list.")
-
-    def whole_s(text: str, name: str) -> int:
-        us = parse_duration(text, name)
-        if us < 1_000_000 or us % 1_000_000:
-            raise BadInput(f"{name}: {text!r} must be whole seconds, at least 1s.")
-        return us // 1_000_000
-
-    period = Period(
-        from_s=0,
-        bucket_s=whole_s(bucket, "--bucket"),
-        archive_after_s=whole_s(archive_after, "--archive-after"),
-        hot_retention_s=whole_s(hot_retention, "--hot-retention"),
-        cold_retention_s=whole_s(cold_retention, "--cold-retention"),
-    )
-    check_period(period)
-    return LocalOptions(
+    period = options.period(bucket, archive_after, hot_retention, cold_retention)
+    chosen = LocalOptions(
         port=port,
         data_dir=data,
         bucket_s=period.bucket_s,
@@ -112,6 +71,10 @@ def _options(
         cold_retention_s=period.cold_retention_s,
         codec=codec,
     )
+    if detach:
+        _start_detached(sys.argv[1:])
+    else:
+        _run(chosen)
 
 
 def _run(chosen: LocalOptions) -> None:

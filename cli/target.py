@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cli.options import DEFAULT_STACK
 from ingest.errors import NotFound
 from ingest.keys import Layout
 from ingest.settings import Settings, endpoint_from_env
@@ -58,15 +59,16 @@ def layout_of(stores: Stores) -> Layout:
 
 
 def find(stack: str) -> Target:
-    """The deployment to talk to: AWS_ENDPOINT_URL if set, else a running local stack, else AWS.
+    """The deployment to talk to: the stack that was named, else a running local stack, else the default name.
 
+    AWS_ENDPOINT_URL, where set, says where; a local stack elsewhere is then not looked at.
     Raises NotFound where there is none, saying how to get one.
     """
     from infra.local import control
 
     endpoint_url = endpoint_from_env()
     state = control.find_running()
-    if state is not None and endpoint_url in (None, state.endpoint_url):
+    if state is not None and stack == DEFAULT_STACK and endpoint_url in (None, state.endpoint_url):
         return of_outputs(state.outputs, state.endpoint_url, state.region, state)
     return _deployed(stack, endpoint_url)
 

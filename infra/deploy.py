@@ -139,10 +139,15 @@ def check_options(options: DeployOptions) -> None:
         raise BadInput(
             f"packages: {', '.join(sorted(missing))} missing; build them with infra.package first."
         )
-    keys.check_period(options.period)
-    if options.target == "aws" and options.period.margin_s < LEAST_MARGIN_S:
+    check_times(options.period, options.target)
+
+
+def check_times(period: Period, target: Target) -> None:
+    """Raise BadInput where the times cannot work together, Refused where they are too tight for AWS."""
+    keys.check_period(period)
+    if target == "aws" and period.margin_s < LEAST_MARGIN_S:
         raise Refused(
-            f"hot-retention: chunks would expire {options.period.margin_s} s after their slot, and at least "
+            f"hot-retention: chunks would expire {period.margin_s} s after their slot, and at least "
             f"{LEAST_MARGIN_S} s (48 h) are needed to notice and mend an archiver that is down. Raise "
             "hot-retention or lower archive-after."
         )

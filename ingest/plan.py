@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ingest.aggregate import aggregate_function
 from ingest.errors import BadInput
 from ingest.keys import US, Layout
 from ingest.reading import AHEAD_US, EARLIEST_US, Span, is_metric_name, is_sensor_id
@@ -54,6 +55,8 @@ def check(query: Query) -> None:
             )
     if query.every_us is not None and query.every_us <= 0:
         raise BadInput("every: must be longer than zero, such as 1m or 1h.")
+    for name in query.aggregates:
+        aggregate_function(name)
     if query.limit is not None and query.limit < 1:
         raise BadInput("limit: must be at least 1.")
 

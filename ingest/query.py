@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ingest import segment as segment_format
-from ingest.aggregate import Windows, aggregate, aggregate_function
+from ingest.aggregate import Windows, aggregate
 from ingest.errors import NotFound, Unavailable
 from ingest.keys import Layout
 from ingest.plan import Query, check, plan
@@ -64,8 +64,6 @@ def answer(query: Query, sources: Sources, now_s: float) -> Answer:
     """
     began_s = sources.clock()
     check(query)
-    for name in query.aggregates:
-        aggregate_function(name)
     planned = plan(query, sources.layout, now_s)
     found = Answer(None)
     runs: list[Run] = []

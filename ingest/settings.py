@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ingest.errors import BadInput
 
@@ -58,3 +59,10 @@ def endpoint_from_env(environ: Mapping[str, str] | None = None) -> str | None:
     """The endpoint AWS_ENDPOINT_URL names; None where the user named none."""
     values = os.environ if environ is None else environ
     return values.get("AWS_ENDPOINT_URL") or None
+
+
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where things are kept that can be made again: `$XDG_CACHE_HOME/thermocline`, else `~/.cache/thermocline`."""
+    values = os.environ if environ is None else environ
+    base = values.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "thermocline"

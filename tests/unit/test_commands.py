@@ -1,0 +1,63 @@
+"""What the command line does before it talks to anything: refusals, exit codes, start-up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {"XDG_RUNTIME_DIR": str(folder), "HOME": str(folder), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "cli.main", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["query", "a b"], 2, "sensor:"),
+        (["query", "a", "--from", "someday"], 2, "--from"),
+        (["query", "a", "--from", "now", "--to", "-1h"], 2, "half-open"),
+        (["query", "a", "--tier", "warm"], 2, "--tier"),
+        (["query", "a", "--every", "0s"], 2, "every"),
+        (["simulate", "--faults", "gremlins=1"], 2, "gremlins"),
+        (["simulate", "--speed", "-3"], 2, "--speed"),
+        (["replay", "nowhere.csv"], 3, "nowhere.csv"),
+        (["up", "--bucket", "7m"], 2, "bucket"),
+        (["up", "--archive-after", "8d"], 2, "hot-retention"),
+        (["up", "--codec", "packed"], 2, "--codec"),
+        (["deploy", "--hot-retention", "48h"], 4, "48 h"),
+        (["deploy", "--target", "moon"], 2, "--target"),
+        (["deploy", "--parameter", "ShardCount"], 2, "NAME=VALUE"),
+        (["destroy"], 4, "--yes"),
+        (["status"], 3, "thermocline up -d"),
+        (["down"], 3, "thermocline up -d"),
+        (["flush"], 3, "thermocline up -d"),
+        (["latest"], 3, "thermocline up -d"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_done_says_why_and_what_next(
+    tmp_path: Path, arguments: list[str], code: int, says: str
+) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys, cli.main; heavy = {'boto3', 'botocore', 'pyarrow', 'numpy', 'rich', 'msgspec'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
