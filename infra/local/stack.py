@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import os
 import random
-import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from infra.local import state_file
 from infra.local.control import ControlServer
 from infra.local.emulator import REGION, Emulator, EmulatorOptions, free_port
 from infra.local.event_sources import EventSources, connect
+from infra.local.signals import Signals, undisturbed
 from infra.local.state_file import State
 from infra.local.ttl_clock import ClockOptions, TtlClock
 from infra.stack import Clock, describe
@@ -85,6 +84,7 @@ class LocalStack:
         self._state: State | None = None
         self._stop_wanted = threading.Event()
         self._stopped = False
+        self._signals: Signals | None = None
 
     def start(self, log: Progress) -> None:
         """Start everything, deploy, and (unless private) tell other processes.
@@ -92,13 +92,15 @@ class LocalStack:
         Raises Refused where another local stack runs, BadInput where the port is taken,
         Unavailable and ThermoclineError where a step fails; `stop` cleans up after any.
         """
+        self._signals = Signals(self._stop_wanted)
         if not self.options.private:
             self._refuse_second()
         self._emulator = self._start_emulator()
         self.endpoint_url = self._emulator.endpoint_url
         log(f"Emulator: {self.endpoint_url}.")
         self._deploy(self._emulator.work_dir, log)
-        self._parts = Parts.start(self.endpoint_url, self.region, self.outputs, self.options)
+        self._parts = Parts.make(self.endpoint_url, self.region, self.outputs, self.options)
+        self._parts.start()
         if not self.options.private:
             self._control = ControlServer(self)
             self._state = self._publish(self._control)
@@ -128,7 +130,7 @@ class LocalStack:
         if self._stopped:
             return
         self._stopped = True
-        with _undisturbed():
+        with undisturbed():
             if self._control is not None:
                 self._control.stop()
             if self._parts is not None:
@@ -139,6 +141,8 @@ class LocalStack:
                 self._parts.stop(0.5)
             if self._state is not None:
                 state_file.withdraw(self._state)
+        if self._signals is not None:
+            self._signals.release()
 
     # --- what it is asked -------------------------------------------------------------
 
@@ -266,6 +270,10 @@ class LocalStack:
     def _running(self) -> tuple[Parts, Emulator]:
         if self._parts is None or self._emulator is None or self._stopped:
             raise Unavailable("The local stack is not running.")
+        if self._signals is not None and self._signals.caught:
+            if threading.current_thread() is threading.main_thread():
+                raise KeyboardInterrupt
+            raise Unavailable("The local stack is stopping.")
         return self._parts, self._emulator
 
 
@@ -278,8 +286,8 @@ class Parts:
     stores: library.Stores
 
     @classmethod
-    def start(cls, endpoint_url: str, region: str, outputs: dict[str, str], options: LocalOptions) -> Parts:
-        """Start the event sources and the clock of a deployment."""
+    def make(cls, endpoint_url: str, region: str, outputs: dict[str, str], options: LocalOptions) -> Parts:
+        """The event sources and the clock of a deployment, not started yet."""
         settings = Settings(outputs["TableName"], outputs["ArchiveBucket"], outputs["RejectsBucket"])
         stores = library.stores(settings, endpoint_url=endpoint_url, region=region)
         state = options.data_dir / SOURCES_FILE if options.data_dir is not None else None
@@ -296,9 +304,12 @@ class Parts:
             idle=lambda: sources.pending("dynamodb") == 0,
             options=ClockOptions(grace_s=options.grace_s, stuck_limit_s=options.grace_s + 60.0),
         )
-        sources.start()
-        clock.start()
         return cls(sources, clock, stores)
+
+    def start(self) -> None:
+        """Start the event sources, then the clock."""
+        self.sources.start()
+        self.clock.start()
 
     def stop(self, limit_s: float) -> None:
         """Stop the clock, then the event sources; each may end within `limit_s` what it is at."""
@@ -336,20 +347,3 @@ class Parts:
 
 def _hot_store(client: Any, table: str) -> DynamoHotStore:
     return DynamoHotStore(client, table, time.sleep, random.random)
-
-
-@contextmanager
-def _undisturbed() -> Generator[None]:
-    """Hold off ^C and SIGTERM, where this is the thread that they interrupt."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: dict[signal.Signals, Any] = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_IGN),
-    }
-    try:
-        yield
-    finally:
-        for number, handler in held.items():
-            signal.signal(number, handler)

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from infra.local.invoker import Answer
-from infra.local.ttl_clock import ClockOptions, Expired, Sweep, TtlClock
+from infra.local.sweep import Sweep
+from infra.local.ttl_clock import ClockOptions, Expired, TtlClock
 from ingest import keys
 from ingest.errors import Unavailable
 from ingest.item import Item, make_item
