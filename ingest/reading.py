@@ -255,13 +255,17 @@ def select(run: Run, names: Sequence[str]) -> Run:
     """Only the named metrics, and only the instants at which one of them is present.
 
     No names means all metrics. Names the run lacks are left out."""
-    kept = {name: column for name, column in run.metrics.items() if not names or name in names}
+    count = len(run.ts_us)
+    kept = {
+        name: column
+        for name, column in run.metrics.items()
+        if (not names or name in names) and column.count(None) < count
+    }
+    if len(kept) == len(run.metrics):
+        return run
     present = [
         i for i, cells in enumerate(zip(*kept.values(), strict=True)) if any(c is not None for c in cells)
     ]
-    kept = {name: column for name, column in kept.items() if any(cell is not None for cell in column)}
-    if len(present) == len(run.ts_us) and len(kept) == len(run.metrics):
-        return run
     arrival_ms = run.arrival_ms
     if not isinstance(arrival_ms, int):
         arrival_ms = {name: [arrival_ms[name][i] for i in present] for name in kept}

@@ -42,7 +42,7 @@ INSIDE_INGEST = {"use_cases", "protocols", "stores", "settings", "plan", "codecs
 
 ONLY_IN: dict[str, str] = {
     # package                 the only files that may import it
-    "boto3":                  "ingest/stores/* sensors/publisher.py infra/*",
+    "boto3":                  "ingest/stores/* sensors/publisher.py infra/* benchmarks/usual.py",
     "botocore":               "ingest/stores/* sensors/publisher.py infra/*",
     "aws_lambda_powertools":  "lambdas/*",
     "aws_kinesis_agg":        "sensors/lanes.py",

@@ -1,0 +1,123 @@
+"""A DynamoDB that does nothing: answers each operation with a canned success, in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import threading
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Self, cast
+
+HOST = "127.0.0.1"
+TABLE = "readings"
+REGION = "us-east-1"
+CANNED: dict[str, bytes] = {
+    "BatchWriteItem": b'{"UnprocessedItems":{},"ConsumedCapacity":[{"TableName":"readings","CapacityUnits":25.0}]}',
+    "BatchGetItem": b'{"Responses":{},"UnprocessedKeys":{}}',
+    "PutItem": b'{"ConsumedCapacity":{"TableName":"readings","CapacityUnits":1.0}}',
+    "Query": b'{"Items":[],"Count":0,"ScannedCount":0}',
+}
+_HEAD = "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {}\r\n\r\n"
+
+
+class NoopServer:
+    """The server as a child process; use as a context manager. It ends with its parent, however that ends."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._pipe, self._childs_pipe = self._context.Pipe()
+        self._process = self._context.Process(target=serve, args=(self._childs_pipe,), daemon=True)
+        self.endpoint_url = ""
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        self._childs_pipe.close()
+        try:
+            self.endpoint_url = f"http://{HOST}:{self._pipe.recv()}"
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        self._process.terminate()
+        self._process.join()
+        self._pipe.close()
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid or 0
+
+    def answer(self, operation: str, body: bytes) -> None:
+        """From now on answer the operation with this body."""
+        self._pipe.send((operation, body))
+        self._pipe.recv()
+
+
+def serve(pipe: Connection) -> None:
+    """Serve until the pipe's other end is gone. Sends the port once, then takes new answers."""
+    asyncio.run(_serve(pipe))
+
+
+async def _serve(pipe: Connection) -> None:
+    answers = {operation.encode(): _response(body) for operation, body in CANNED.items()}
+    loop = asyncio.get_running_loop()
+    gone = asyncio.Event()
+
+    def listen() -> None:
+        try:
+            while True:
+                operation, body = cast(tuple[str, bytes], pipe.recv())
+                answers[operation.encode()] = _response(body)
+                pipe.send(None)
+        except (EOFError, OSError):
+            loop.call_soon_threadsafe(gone.set)
+
+    server = await loop.create_server(lambda: _Connection(answers), HOST, 0)
+    pipe.send(server.sockets[0].getsockname()[1])
+    threading.Thread(target=listen, daemon=True).start()
+    await gone.wait()
+
+
+def _response(body: bytes) -> bytes:
+    return _HEAD.format(len(body)).encode() + body
+
+
+class _Connection(asyncio.Protocol):
+    """One kept-alive connection: reads requests to their end, answers by the operation they name."""
+
+    def __init__(self, answers: dict[bytes, bytes]) -> None:
+        self._answers = answers
+        self._held = bytearray()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._held += data
+        while (end := self._held.find(b"\r\n\r\n")) >= 0:
+            head = bytes(self._held[:end]).lower()
+            whole = end + 4 + int(_field(head, b"content-length") or 0)
+            if len(self._held) < whole:
+                return
+            target = _field(bytes(self._held[:end]), b"X-Amz-Target")
+            del self._held[:whole]
+            if self._transport is not None:
+                self._transport.write(self._answers[target.rpartition(b".")[2]])
+
+
+def _field(head: bytes, name: bytes) -> bytes:
+    """A header's value; empty where there is none."""
+    start = head.find(name + b":")
+    if start < 0:
+        return b""
+    end = head.find(b"\r\n", start)
+    return head[start + len(name) + 1 : end if end >= 0 else len(head)].strip()
