@@ -14,7 +14,7 @@ TEXT_BEFORE = """\
 Made by `make bench` from [results.json](results.json); do not edit it. What a profile says is in [NOTES.md](NOTES.md).
 
 Every figure is a ratio (or a count) inside one run on one machine: both sides of it were measured in turns.
-Absolute numbers differ from machine to machine; ratios much less. Goals are those of a later issue; *met* says
+Absolute numbers differ from machine to machine; ratios much less. Goals are what we aim at; *met* says
 whether this run met them, and no goal is left out because it was missed.
 """
 

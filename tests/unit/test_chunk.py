@@ -118,7 +118,7 @@ class TestShapes:
         assert json.loads(item.body)["v"]["M"]["a"] == {"S": "on"}
 
     def test_sixty_readings_of_a_usual_sensor_fit_one_write_unit(self):
-        """The design counts on it: a minute at 1 Hz costs one write unit."""
+        """What the prices rest on: a minute at 1 Hz costs one write unit."""
         rng = random.Random(2)
         column = list(
             accumulate((rng.choice([-0.1, 0, 0.1]) for _ in range(60)), lambda a, b: round(a + b, 1))

@@ -33,7 +33,7 @@ def run(times: list[int], arrival_ms: int = 1, **metrics: list) -> Run:
 
 
 def naive_merge(runs: list[Run]) -> dict[tuple[int, str], tuple[str, str, int]]:
-    """The rule as DESIGN states it, value by value."""
+    """The rule, value by value."""
     best: dict[tuple[int, str], tuple[tuple[int, str, str], tuple[str, str, int]]] = {}
     for held in runs:
         for cell, (kind, text, arrival) in make.ranked_cells(held).items():

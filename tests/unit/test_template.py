@@ -214,7 +214,7 @@ def test_lifecycles_cover_what_is_written_and_nothing_else(resources: dict[str, 
     assert expiring("RejectsBucket") == {keys.REJECT_PREFIX: days, keys.FAILED_BATCH_PREFIX: days}
 
 
-def test_the_batch_mapping_says_everything_the_design_names(resources: dict[str, Any]) -> None:
+def test_the_batch_mapping_says_everything_it_must(resources: dict[str, Any]) -> None:
     assert resources["StoreReadingsMapping"]["Properties"] == {
         "Enabled": {"If": ["EventSourcesOn", True, False]},
         "EventSourceArn": {"GetAtt": ["Stream", "Arn"]},
