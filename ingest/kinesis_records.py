@@ -140,6 +140,8 @@ def _aggregated(data: bytes) -> list[bytes]:
         raise _Malformed("kpl_bad_md5", "the checksum does not fit the message")
     found = _Aggregate()
     _read_aggregate(message, found)
+    if len(found.payloads) > MOST_USER_RECORDS:
+        raise _Malformed("kpl_limit", f"more than {MOST_USER_RECORDS} user records")
     if not found.payloads:
         raise _Malformed("kpl_empty", "no user record")
     if found.most_key >= found.keys:
@@ -164,10 +166,14 @@ def _read_aggregate(message: bytes, found: _Aggregate) -> None:
     """AggregatedRecord: partition_key_table = 1, explicit_hash_key_table = 2 (texts), records = 3."""
     at, end = 0, len(message)
     while at < end:
+        if len(found.payloads) > MOST_USER_RECORDS:
+            raise _Malformed("kpl_limit", f"more than {MOST_USER_RECORDS} user records")
+        after = _read_usual_record(message, at, end, found)
+        if after:
+            at = after
+            continue
         number, at, until = _field(message, at, end)
         if number == 3:
-            if len(found.payloads) == MOST_USER_RECORDS:
-                raise _Malformed("kpl_limit", f"more than {MOST_USER_RECORDS} user records")
             _read_record(message, at, until, found)
         elif number in (1, 2):
             _check_text(message, at, until)
@@ -176,6 +182,34 @@ def _read_aggregate(message: bytes, found: _Aggregate) -> None:
         else:
             raise _Malformed("kpl_malformed", f"field {number} is not one of an AggregatedRecord")
         at = until
+
+
+def _read_usual_record(message: bytes, at: int, end: int, found: _Aggregate) -> int:
+    """The end of a Record of the form that producers write, its payload taken; 0 where it has another form.
+
+    That form: a key index below 128, data, nothing else, and lengths of at most two bytes.
+    """
+    if end - at < 7 or message[at] != 0x1A:
+        return 0
+    length, at = message[at + 1], at + 2
+    if length >= 0x80:
+        length, at = (length & 0x7F) | message[at] << 7, at + 1
+    until = at + length
+    if length >= 1 << 14 or length < 4 or until > end:
+        return 0
+    key = message[at + 1]
+    if message[at] != 0x08 or key >= 0x80 or message[at + 2] != 0x1A:
+        return 0
+    length, at = message[at + 3], at + 4
+    if length >= 0x80:
+        if at >= until:
+            return 0
+        length, at = (length & 0x7F) | message[at] << 7, at + 1
+    if length >= 1 << 14 or at + length != until:
+        return 0
+    found.most_key = max(found.most_key, key)
+    found.payloads.append(message[at:until])
+    return until
 
 
 def _read_record(message: bytes, at: int, end: int, found: _Aggregate) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise, zip_longest
 from typing import Any, cast
 
@@ -13,31 +13,19 @@ from ingest import instant
 from ingest.envelope import Unopened, is_wrapped, unwrap
 from ingest.gather import (
     MOST_READINGS,
-    SAFE_MAGNITUDE,
     Gather,
     TooMuch,
     Unreadable,
     Unusable,
     clean_column,
-    good_metric_name,
-    good_sensor_id,
     kind_name,
     only,
-    plain,
     shown,
-    value_problem,
 )
-from ingest.reading import AHEAD_US, EARLIEST_US, LEAST_MAGNITUDE, MAX_INT_DIGITS, Column, Run, Value
+from ingest.reading import MAX_INT_DIGITS, Column, Run, Value
 from ingest.reject import Problem
 from ingest.senml import is_pack, read_pack
-
-
-class _Reading(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """One reading as a JSON object, in its strict form."""
-
-    sensor_id: str
-    ts: int | float | str
-    metrics: dict[str, bool | int | float | str | None]
+from ingest.usual import READING, Reading, usual_reading, usual_readings
 
 
 class _Columnar(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -49,7 +37,6 @@ class _Columnar(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     metrics: dict[str, list[Any]]
 
 
-_READING = msgspec.json.Decoder(_Reading)
 _COLUMNAR = msgspec.json.Decoder(_Columnar)
 _ANY = msgspec.json.Decoder(Any)
 _ENCODER = msgspec.json.Encoder()
@@ -64,7 +51,7 @@ def decode(payload: bytes, arrival_ms: int) -> tuple[list[Run], list[Problem]]:
     record wins, also where a JSON key is repeated. Never raises, whatever the bytes.
     FORMATS.md describes what is understood.
     """
-    run = _simple_reading(payload, arrival_ms)
+    run = usual_reading(payload, arrival_ms)
     if run is not None:
         return [run], []
     gather = Gather(arrival_ms)
@@ -77,28 +64,19 @@ def decode(payload: bytes, arrival_ms: int) -> tuple[list[Run], list[Problem]]:
         return [], [Problem(error.reason, str(error))]
 
 
-def _simple_reading(payload: bytes, arrival_ms: int) -> Run | None:
-    """The run of a user record that is one reading in its strict form without anything odd, else None."""
-    if payload.find(b'"t0_us"', 0, 180) >= 0:
-        return None
-    try:
-        document = _READING.decode(payload)
-        ts_us = _time(document.ts)
-    except (ValueError, RecursionError, Unusable):
-        return None
-    if not (good_sensor_id(document.sensor_id) and EARLIEST_US <= ts_us < arrival_ms * 1000 + AHEAD_US):
-        return None
-    metrics: dict[str, Column] = {}
-    for name, value in document.metrics.items():
-        if not good_metric_name(name):
-            return None
-        if type(value) is float and LEAST_MAGNITUDE <= value < SAFE_MAGNITUDE:
-            metrics[name] = [value]
-        elif value is not None:
-            if value_problem(value) is not None:
-                return None
-            metrics[name] = [plain(value)]
-    return Run(document.sensor_id, [ts_us], metrics, arrival_ms) if metrics else None
+def decode_all(payloads: Sequence[bytes], arrival_ms: int) -> tuple[list[Run], list[tuple[int, Problem]]]:
+    """As `decode`, for the user records of one Kinesis record: all runs, and problems with the position
+    of their user record. A sensor may have several runs, which are in the order of the records."""
+    together = usual_readings(payloads, arrival_ms)
+    if together is not None:
+        return together, []
+    runs: list[Run] = []
+    problems: list[tuple[int, Problem]] = []
+    for position, payload in enumerate(payloads):
+        found, wrong = decode(payload, arrival_ms)
+        runs.extend(found)
+        problems.extend((position, problem) for problem in wrong)
+    return runs, problems
 
 
 # --- documents and lines ----------------------------------------------------------------
@@ -140,7 +118,7 @@ def _read_lines(gather: Gather, lines: list[bytes]) -> None:
         gather.place = ""
         gather.payload = line
         try:
-            document = _READING.decode(line)
+            document = READING.decode(line)
         except (ValueError, RecursionError):
             gather.attempt(_read_document, line)
         else:
@@ -151,7 +129,7 @@ def _read_document(gather: Gather, data: bytes) -> None:
     """Add one JSON document: strictly typed where it is in its usual form, else step by step."""
     if b'"metrics"' in data:
         try:
-            document = _COLUMNAR.decode(data) if b'"t0_us"' in data else _READING.decode(data)
+            document = _COLUMNAR.decode(data) if b'"t0_us"' in data else READING.decode(data)
         except (ValueError, RecursionError):
             pass
         else:
@@ -171,7 +149,7 @@ def _read_document(gather: Gather, data: bytes) -> None:
         raise Unusable("unknown_format", f"{kind_name(parsed)} where an object or an array is needed")
 
 
-def _read_reading(gather: Gather, document: _Reading) -> None:
+def _read_reading(gather: Gather, document: Reading) -> None:
     gather.reading(gather.sensor(document.sensor_id), _time(document.ts), document.metrics)
 
 

@@ -19,7 +19,7 @@ from ingest.manifest import encode_manifests, encode_open_slot, encode_ticket
 from ingest.reading import Column, Run, concat, merge, settle, take
 from ingest.reject import Problem, Reject
 from ingest.stores import HotStore, Registry, RejectStore, RemainingMs
-from ingest.wire import decode
+from ingest.wire import decode_all
 
 MOST_VALUES_AT_ONCE = 2_000_000
 """A batch that decodes to more is stored in several groups of records, so that memory stays bounded."""
@@ -114,11 +114,8 @@ def _decode_record(record: Record) -> tuple[list[Run], list[tuple[str, bytes, Pr
     problems: list[tuple[str, bytes, Problem]] = []
     if refused is not None:
         problems.append(("0", record.data, refused))
-    runs: list[Run] = []
-    for index, payload in enumerate(payloads):
-        found, wrong = decode(payload, record.arrival_ms)
-        runs.extend(found)
-        problems.extend((str(index), payload, problem) for problem in wrong)
+    runs, wrong = decode_all(payloads, record.arrival_ms)
+    problems.extend((str(index), payloads[index], problem) for index, problem in wrong)
     return runs, problems
 
 

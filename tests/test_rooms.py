@@ -31,7 +31,7 @@ ROOMS: list[tuple[str, str, str]] = [
     ("protocols",  "ingest/stores/__init__.py",                "codecs keys base"),
     ("stores",     "ingest/stores/*",                          "protocols settings codecs keys base"),
     ("settings",   "ingest/settings.py",                       "keys base"),
-    ("codecs",     "ingest/{wire,senml,gather,instant}*.py",   "keys base"),
+    ("codecs",     "ingest/{wire,senml,usual,gather,instant}*.py",   "keys base"),
     ("codecs",     "ingest/{kinesis_records,envelope,reject}*.py", "keys base"),
     ("codecs",     "ingest/{chunk,item,manifest,segment}*.py", "keys base"),
     ("keys",       "ingest/keys.py",                           "base"),

@@ -281,7 +281,7 @@ class TestRejects:
                 raise RecursionError("too deep")
             return [Run("s", [NOW_US], {"a": [1]}, arrival_ms)], []
 
-        monkeypatch.setattr("ingest.write.decode", decode)
+        monkeypatch.setattr("ingest.wire.decode", decode)
         world = World()
         stored = world.store([record(1, b"bomb"), record(2, b"fine")])
         assert (stored.readings, stored.rejects) == (1, {"unexpected": 1})
