@@ -73,7 +73,7 @@ def _items(run: Run, readings: int) -> list[Item]:
     items: list[Item] = []
     expires_at_s = run.ts_us[0] // keys.US + 7 * keys.DAY_S
     for start in range(0, HOUR_S, readings):
-        batch = keys.batch_id(workload.STREAM, "shardId-000000000000", [str(start)])
+        batch = keys.batch_id(workload.STREAM, "shardId-000000000000", HOUR_S, [str(start)])
         bucket_s = keys.bucket_start_s(run.ts_us[start], HOUR_S)
         items.extend(chunk.encode(take(run, start, start + readings), bucket_s, batch, expires_at_s))
     return sorted(items, key=lambda item: item.key)

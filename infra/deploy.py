@@ -22,6 +22,9 @@ Target = Literal["local", "localstack", "aws"]
 TEMPLATE = Path(__file__).resolve().parent / "template.yaml"
 LEAST_MARGIN_S = 48 * 3600
 """The least time on AWS between a chunk's slot and its expiry: a weekend in which nobody looks."""
+LAYOUT_LEAD_S = 60
+"""A changed layout comes into force so much later: by then every door has read it, which one does every
+30 s, and none writes by rules that another does not know yet. A local stack starts with its layout."""
 MOST_STACK_NAME = 24
 """Leaves a bucket's name, `<stack>-archive-<account>-<region>`, within S3's 63 characters."""
 TTL_ATTRIBUTE = "ttl"
@@ -44,7 +47,7 @@ class Clients:
 
 @dataclass(frozen=True, slots=True)
 class DeployOptions:
-    """What to deploy. `period.from_s` is ignored: a changed period holds from the time of the deploy.
+    """What to deploy. `period.from_s` is ignored: a changed period holds from a minute after the deploy.
 
     `packages` are what `infra.package` built. `parameters` are further template
     parameters by name. `code_bucket` is made where none is given.
@@ -123,7 +126,8 @@ def deploy(clients: Clients, options: DeployOptions, log: Log, *, hot: MakeHot, 
     found = outputs(clients, options.stack_name)
     if options.target != "local":
         ensure_ttl(clients.dynamodb, found.table, log)
-    _ensure_layout(hot(clients.dynamodb, found.table), options.period, int(clock.now()), log)
+    from_s = int(clock.now()) + (0 if options.target == "local" else LAYOUT_LEAD_S)
+    _ensure_layout(hot(clients.dynamodb, found.table), options.period, from_s, log)
     return found
 
 
@@ -215,10 +219,10 @@ def ensure_ttl(dynamodb: Any, table: str, log: Log) -> None:
     log(f"Table {table}: expiry switched on.")
 
 
-def _ensure_layout(hot: HotStore, period: Period, now_s: int, log: Log) -> None:
+def _ensure_layout(hot: HotStore, period: Period, from_s: int, log: Log) -> None:
     held = hot.load_layout()
     period = Period(
-        now_s, period.bucket_s, period.archive_after_s, period.hot_retention_s, period.cold_retention_s
+        from_s, period.bucket_s, period.archive_after_s, period.hot_retention_s, period.cold_retention_s
     )
     wanted = keys.first_layout(period) if held is None else held.changed(period)
     if wanted is not held:

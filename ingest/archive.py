@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from ingest import keys
 from ingest import segment as segment_format
 from ingest.chunk import Chunk
-from ingest.errors import Corrupt, NotFound
+from ingest.errors import Corrupt, NotFound, ThermoclineError
 from ingest.keys import Key, Layout
 from ingest.manifest import Manifest
 from ingest.reading import Run, merge
@@ -17,18 +17,19 @@ from ingest.stores import Catalog, ColdStore, HotStore, ObjectHead, RemainingMs,
 
 CHUNKS_PER_ROUND = 8_000
 """How many chunks are archived before their manifests are deleted."""
-CHUNKS_PER_READ = 500
-"""How many chunks are asked for at once; each holds 64 KB at most."""
+CHUNKS_PER_READ = 200
+"""How many chunks are asked for at once; a full one takes 1.2 MB when decoded."""
 VALUES_PER_SEGMENT = 4_000_000
 """A segment is cut at the first chunk past this, so that memory stays bounded."""
 LEAST_ROUND_MS = 20_000
-"""With less time left no further round is begun; the schedule goes on where it stopped."""
+"""With less time left no further round or slot is begun; the schedule goes on where it stopped."""
 OVERDUE_MOST_S = 3_600
 
 
 @dataclass(slots=True)
 class Archived:
-    """What became of a slot (or several). `waiting` manifests name chunks that may still be written."""
+    """What became of a slot (or several). `waiting` manifests name chunks that may still be written, or
+    that cannot be read (`unreadable`). `failed` is the first error of a slot that was given up."""
 
     slots: int = 0
     manifests: int = 0
@@ -38,7 +39,9 @@ class Archived:
     waiting: int = 0
     never_written: int = 0
     lost: list[Key] = field(default_factory=list[Key])
+    unreadable: list[Key] = field(default_factory=list[Key])
     unfinished: bool = False
+    failed: ThermoclineError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,28 @@ def overdue_after_s(layout: Layout, now_s: int) -> int:
 
 
 def archive_overdue(stack: Stack, until_s: int) -> Archived:
-    """Archive every open slot up to `until_s` (epoch seconds, inclusive), oldest first."""
+    """Archive every open slot up to `until_s` (epoch seconds, inclusive), oldest first.
+
+    As `archive_slots`; raises Unavailable where the open slots cannot be listed.
+    """
     done = Archived()
-    for slot_s in stack.hot.open_slots(until_s):
-        if stack.remaining_ms() < LEAST_ROUND_MS:
+    archive_slots(stack.hot.open_slots(until_s), stack, done)
+    return done
+
+
+def archive_slots(slots: Iterable[int], stack: Stack, done: Archived) -> None:
+    """Archive the slots, at least one however little time is left. Adds to `done`.
+
+    A slot that fails does not hold up the others: the first error is kept in `done.failed`.
+    """
+    for number, slot_s in enumerate(slots):
+        if number and stack.remaining_ms() < LEAST_ROUND_MS:
             done.unfinished = True
             break
-        archive_slot(slot_s, stack, done)
-    return done
+        try:
+            archive_slot(slot_s, stack, done)
+        except ThermoclineError as error:
+            done.failed = done.failed or error
 
 
 def archive_slot(slot_s: int, stack: Stack, done: Archived) -> None:
@@ -103,7 +120,7 @@ def _rounds(pages: Iterator[list[Manifest]]) -> Iterator[list[Manifest]]:
 
 def _archive_manifests(manifests: Sequence[Manifest], stack: Stack, done: Archived) -> None:
     present: set[Key] = set()
-    for date, chunks in _by_date(_read_sorted(manifests, stack.hot)):
+    for date, chunks in _by_date(_read_sorted(manifests, stack.hot, done)):
         present.update(chunk.key for chunk in chunks)
         segment = _write_segment(date, chunks, stack)
         if segment is not None:
@@ -116,9 +133,11 @@ def _archive_manifests(manifests: Sequence[Manifest], stack: Stack, done: Archiv
 
 
 def _is_finished(manifest: Manifest, present: set[Key], stack: Stack, done: Archived) -> bool:
-    """Whether every chunk the manifest names is archived, or will never come."""
+    """Whether every chunk the manifest names is archived, or will never come. One that cannot be read
+    keeps its manifest, so that it is archived once it can be (another version, a repair)."""
     missing = [key for key in manifest.chunks if key not in present]
-    if missing and stack.now_s < manifest.written_s + stack.grace_s:
+    unreadable = any(key in done.unreadable for key in missing)
+    if unreadable or (missing and stack.now_s < manifest.written_s + stack.grace_s):
         done.waiting += 1
         return False
     lost = [key for key in missing if _was_due(key, manifest, stack)]
@@ -127,8 +146,8 @@ def _is_finished(manifest: Manifest, present: set[Key], stack: Stack, done: Arch
     return True
 
 
-def _read_sorted(manifests: Sequence[Manifest], hot: HotStore) -> Iterator[Chunk]:
-    """The chunks that exist, by date, sensor and key, read a bounded number at a time."""
+def _read_sorted(manifests: Sequence[Manifest], hot: HotStore, done: Archived) -> Iterator[Chunk]:
+    """The chunks that exist and can be read, by date, sensor and key, a bounded number at a time."""
 
     def place(key: Key) -> tuple[str, Key]:
         _, bucket_s, _, _ = keys.parse_chunk_key(key)
@@ -137,8 +156,20 @@ def _read_sorted(manifests: Sequence[Manifest], hot: HotStore) -> Iterator[Chunk
     named = sorted({key for manifest in manifests for key in manifest.chunks}, key=place)
     for start in range(0, len(named), CHUNKS_PER_READ):
         group = named[start : start + CHUNKS_PER_READ]
-        found = {chunk.key: chunk for chunk in hot.chunks(group)}
+        found = {chunk.key: chunk for chunk in _readable(group, hot, done)}
         yield from (found[key] for key in group if key in found)
+
+
+def _readable(group: Sequence[Key], hot: HotStore, done: Archived) -> list[Chunk]:
+    """The chunks of the group that exist, without those that cannot be read, which are noted in `done`."""
+    try:
+        return hot.chunks(group)
+    except Corrupt:
+        if len(group) == 1:
+            done.unreadable.extend(group)
+            return []
+    half = len(group) // 2
+    return [*_readable(group[:half], hot, done), *_readable(group[half:], hot, done)]
 
 
 def _by_date(chunks: Iterator[Chunk]) -> Iterator[tuple[str, list[Chunk]]]:
@@ -211,7 +242,8 @@ def _write_segment(date: str, chunks: Sequence[Chunk], stack: Stack) -> Segment 
 def index_object(name: str, cold: ColdStore, catalog: Catalog, layout: Layout) -> Segment | None:
     """Catalog the object if it is a segment by name and content; what was catalogued, or None.
 
-    An object without our metadata (restored, copied) is described from its own footer.
+    An object without our metadata (restored, copied) is described from its own footer. The
+    newest cold retention holds for it, as the bucket's lifecycle rule does for every object.
     Raises NotFound where it is gone, Corrupt where it is named a segment and is none.
     """
     parsed = keys.parse_segment_name(name)
@@ -219,7 +251,7 @@ def index_object(name: str, cold: ColdStore, catalog: Catalog, layout: Layout) -
         return None
     head = cold.head(name)
     segment = _describe(name, *parsed, head, cold)
-    catalog.add([segment], head.modified_s + layout.at(head.modified_s).cold_retention_s)
+    catalog.add([segment], head.modified_s + layout.periods[-1].cold_retention_s)
     return segment
 
 

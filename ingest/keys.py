@@ -166,9 +166,13 @@ def _digest(parts: Iterable[str], size_bytes: int) -> str:
     return base64.b32encode(state.digest()).decode().lower()
 
 
-def batch_id(stream_arn: str, shard_id: str, sequences: Sequence[str]) -> str:
-    """16 characters that name a batch: the same records in the same batch, the same name."""
-    return _digest([stream_arn, shard_id, *sequences], 10)
+def batch_id(stream_arn: str, shard_id: str, bucket_s: int, sequences: Sequence[str]) -> str:
+    """16 characters that name a batch: the same records in the same batch, the same name.
+
+    `bucket_s` is the width of the buckets they are stored in: a batch that is repeated after
+    the width was changed cuts other chunks, and must not put them in the place of the first ones.
+    """
+    return _digest([stream_arn, shard_id, str(bucket_s), *sequences], 10)
 
 
 def reject_id(stream_arn: str, shard_id: str, sequence: str, offset: str) -> str:

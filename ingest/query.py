@@ -70,7 +70,7 @@ def answer(query: Query, sources: Sources, now_s: float) -> Answer:
     if planned.hot is not None:
         runs.extend(_read_hot(query.sensor_id, planned.hot, planned.widest_bucket_s, sources, found))
     if planned.cold is not None:
-        runs.extend(_read_cold(query, planned.cold, sources, found))
+        runs.extend(_read_cold(query, planned.cold, sources, now_s, found))
     run = _joined(runs, query)
     if run is not None and query.every_us is not None:
         windows = aggregate(run, query.every_us, query.aggregates or ("mean",))
@@ -107,11 +107,18 @@ def _read_hot(sensor_id: str, span: Span, widest_bucket_s: int, sources: Sources
     return runs
 
 
-def _read_cold(query: Query, span: Span, sources: Sources, found: Answer) -> list[Run]:
+def _segments(span: Span, sensor_id: str, sources: Sources, now_s: float) -> list[Segment]:
+    """What the catalog lists, without what is past its cold retention: the bucket's lifecycle may have
+    removed the object before DynamoDB, which takes days, forgets the entry ("Expired items and TTL")."""
+    oldest_s = now_s - sources.layout.at(now_s).cold_retention_s
+    return [found for found in sources.catalog.find(span, sensor_id) if found.written_s > oldest_s]
+
+
+def _read_cold(query: Query, span: Span, sources: Sources, now_s: float, found: Answer) -> list[Run]:
     """Runs of the span's segments. An object that is gone sends the reader back to the catalog."""
     runs: dict[str, list[Run]] = {}
     for _ in range(ATTEMPTS):
-        segments = sources.catalog.find(span, query.sensor_id)
+        segments = _segments(span, query.sensor_id, sources, now_s)
         listed = {segment.name for segment in segments}
         runs = {name: kept for name, kept in runs.items() if name in listed}
         try:
@@ -170,13 +177,14 @@ def latest(sensor_id: str, sources: Sources, now_s: float) -> Run | None:
     newest_us = best.ts_us[-1] if best else EARLIEST_US
     may_be_gone = Span(newest_us, sources.layout.cold_until_us(now_s))
     if not may_be_gone.is_empty():
-        best = _newest_cold(sensor_id, may_be_gone, best, sources)
+        best = _newest_cold(sensor_id, may_be_gone, best, sources, now_s)
     return None if best is None else take(best, len(best.ts_us) - 1, len(best.ts_us))
 
 
-def _newest_cold(sensor_id: str, span: Span, best: Run | None, sources: Sources) -> Run | None:
+def _newest_cold(sensor_id: str, span: Span, best: Run | None, sources: Sources, now_s: float) -> Run | None:
     for _ in range(ATTEMPTS):
-        segments = sorted(sources.catalog.find(span, sensor_id), key=lambda segment: -segment.last_us)
+        segments = _segments(span, sensor_id, sources, now_s)
+        segments.sort(key=lambda segment: -segment.last_us)
         try:
             for segment in segments:
                 if best is not None and segment.last_us < best.ts_us[-1]:

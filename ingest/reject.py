@@ -29,7 +29,10 @@ REASONS: dict[str, str] = {
     "bad_timestamp": "The time cannot be read; send epoch milliseconds as a number or RFC 3339 text.",
     "empty_record": "The record holds nothing; find out why the sender sends empty payloads.",
     "inflate_failed": "The gzip or zstd envelope is damaged or cut short; send it again.",
-    "inflate_limit": "The payload inflates beyond 8 MiB or wears more than 2 envelopes; send smaller payloads.",
+    "inflate_limit": (
+        "The payload inflates beyond 8 MiB, its stream record beyond 32 MiB, or it wears more than 2 envelopes; "
+        "send smaller payloads."
+    ),
     "int_too_long": "An integer has more than 38 digits, which DynamoDB cannot hold; send it as text.",
     "kpl_bad_index": "An aggregated record points outside its own key tables; update the sender's aggregation.",
     "kpl_bad_md5": "An aggregated record's MD5 does not fit its content: it was damaged on the way; send it again.",

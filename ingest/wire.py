@@ -37,6 +37,11 @@ class _Columnar(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     metrics: dict[str, list[Any]]
 
 
+MOST_OPENED_BYTES = 32 * 1024 * 1024
+"""What the user records of one Kinesis record may inflate to; the one that passes it is the last to be opened."""
+MOST_TOLD_APART = 10_000
+"""How many problems of one Kinesis record are told apart; then there is one for each user record and reason."""
+
 _COLUMNAR = msgspec.json.Decoder(_Columnar)
 _ANY = msgspec.json.Decoder(Any)
 _ENCODER = msgspec.json.Encoder()
@@ -51,32 +56,61 @@ def decode(payload: bytes, arrival_ms: int) -> tuple[list[Run], list[Problem]]:
     record wins, also where a JSON key is repeated. Never raises, whatever the bytes.
     FORMATS.md describes what is understood.
     """
+    runs, problems, _ = _decode(payload, arrival_ms)
+    return runs, problems
+
+
+def _decode(payload: bytes, arrival_ms: int) -> tuple[list[Run], list[Problem], int]:
+    """As `decode`, and how many bytes the user record has without its envelopes."""
     run = usual_reading(payload, arrival_ms)
     if run is not None:
-        return [run], []
+        return [run], [], len(payload)
     gather = Gather(arrival_ms)
+    body = payload
     try:
-        _read(gather, unwrap(payload) if is_wrapped(payload) else payload)
-        return gather.finish(len(payload))
-    except TooMuch as error:
-        return [], [Problem(error.reason, str(error))]
-    except Unopened as error:
-        return [], [Problem(error.reason, str(error))]
+        if is_wrapped(payload):
+            body = unwrap(payload)
+        _read(gather, body)
+        return *gather.finish(len(payload)), len(body)
+    except (TooMuch, Unopened) as error:
+        return [], [Problem(error.reason, str(error))], len(body)
 
 
 def decode_all(payloads: Sequence[bytes], arrival_ms: int) -> tuple[list[Run], list[tuple[int, Problem]]]:
     """As `decode`, for the user records of one Kinesis record: all runs, and problems with the position
-    of their user record. A sensor may have several runs, which are in the order of the records."""
+    of their user record. A sensor may have several runs, which are in the order of the records.
+
+    Bounded for all of them together: what they inflate to, and how many problems are told apart.
+    """
     together = usual_readings(payloads, arrival_ms)
     if together is not None:
         return together, []
     runs: list[Run] = []
     problems: list[tuple[int, Problem]] = []
+    opened_bytes = 0
     for position, payload in enumerate(payloads):
-        found, wrong = decode(payload, arrival_ms)
+        if not is_wrapped(payload):
+            found, wrong = decode(payload, arrival_ms)
+        elif opened_bytes < MOST_OPENED_BYTES:
+            found, wrong, body_bytes = _decode(payload, arrival_ms)
+            opened_bytes += body_bytes
+        else:
+            detail = f"those before it in the stream record inflate to {opened_bytes} bytes"
+            found, wrong = [], [Problem("inflate_limit", detail)]
         runs.extend(found)
+        if len(problems) + len(wrong) > MOST_TOLD_APART:
+            wrong = _by_reason(wrong)
         problems.extend((position, problem) for problem in wrong)
     return runs, problems
+
+
+def _by_reason(problems: Sequence[Problem]) -> list[Problem]:
+    """The problems of one user record as one for each reason, the whole user record being kept."""
+    counts: dict[str, int] = {}
+    for problem in problems:
+        counts[problem.reason] = counts.get(problem.reason, 0) + problem.count
+    detail = f"one of more than {MOST_TOLD_APART} problems in one stream record"
+    return [Problem(reason, detail, count=count) for reason, count in counts.items()]
 
 
 # --- documents and lines ----------------------------------------------------------------

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from ingest import keys
 from ingest.chunk import encode
+from ingest.envelope import is_wrapped
 from ingest.errors import Unavailable
 from ingest.item import Item
 from ingest.keys import US, Layout, Period
@@ -23,6 +24,10 @@ from ingest.wire import decode_all
 
 MOST_VALUES_AT_ONCE = 2_000_000
 """A batch that decodes to more is stored in several groups of records, so that memory stays bounded."""
+RUN_WEIGHT = 20
+"""A run of its own takes so many values' memory, beside its values; so does a reject."""
+TEXT_WEIGHT = 16
+"""So many characters of text take one value's memory."""
 LEAST_GROUP_MS = 5_000
 """With less time left, a further group is not begun but reported back to the stream."""
 
@@ -45,7 +50,10 @@ class Stored:
 
 @dataclass(slots=True)
 class _Group:
-    """Consecutive records of a batch that are stored together, under a batch id of their own."""
+    """Consecutive records of a batch that are stored together, under a batch id of their own.
+
+    `values` counts what takes memory: values, and as many as weigh the same as all else.
+    """
 
     records: list[Record] = field(default_factory=list[Record])
     runs: dict[str, list[Run]] = field(default_factory=dict[str, list[Run]])
@@ -95,28 +103,34 @@ def _groups(records: Sequence[Record]) -> Iterator[_Group]:
 def _decode_into(group: _Group, record: Record) -> None:
     group.records.append(record)
     try:
-        runs, problems = _decode_record(record)
+        runs, problems, wrapped = _decode_record(record)
     except Exception as error:  # noqa: BLE001 - no bytes may stop the batch; they are kept and named
-        runs, problems = (
-            [],
-            [("0", record.data, Problem("unexpected", f"{type(error).__name__} while decoding"))],
-        )
+        unexpected = Problem("unexpected", f"{type(error).__name__} while decoding")
+        runs, problems, wrapped = [], [("0", record.data, unexpected)], False
     group.rejects.extend(_reject(record, offset, payload, problem) for offset, payload, problem in problems)
+    group.values += RUN_WEIGHT * len(problems)
     for run in _settle_record(runs):
         group.runs.setdefault(run.sensor_id, []).append(run)
-        group.values += len(run.ts_us) * len(run.metrics)
+        group.values += RUN_WEIGHT + len(run.ts_us) * len(run.metrics)
+        if wrapped:  # else its text was part of the event, which is small
+            group.values += _text_length(run) // TEXT_WEIGHT
 
 
-def _decode_record(record: Record) -> tuple[list[Run], list[tuple[str, bytes, Problem]]]:
+def _text_length(run: Run) -> int:
+    return sum(len(cell) for column in run.metrics.values() for cell in column if isinstance(cell, str))
+
+
+def _decode_record(record: Record) -> tuple[list[Run], list[tuple[str, bytes, Problem]], bool]:
+    """What a record holds, what is wrong with it, and whether any of it was compressed."""
     if record.problem is not None:
-        return [], [("0", record.data, record.problem)]
+        return [], [("0", record.data, record.problem)], False
     payloads, refused = user_records(record.data)
     problems: list[tuple[str, bytes, Problem]] = []
     if refused is not None:
         problems.append(("0", record.data, refused))
     runs, wrong = decode_all(payloads, record.arrival_ms)
     problems.extend((str(index), payloads[index], problem) for index, problem in wrong)
-    return runs, problems
+    return runs, problems, any(map(is_wrapped, payloads))
 
 
 def _settle_record(runs: Sequence[Run]) -> list[Run]:
@@ -173,7 +187,8 @@ def _store_group(
     remaining_ms: RemainingMs,
 ) -> None:
     first = group.records[0]
-    batch = keys.batch_id(first.stream_arn, first.shard_id, [record.sequence for record in group.records])
+    sequences = [record.sequence for record in group.records]
+    batch = keys.batch_id(first.stream_arn, first.shard_id, period.bucket_s, sequences)
     arrivals = [record.arrival_ms for record in group.records if record.arrival_ms]
     if group.rejects:
         date = keys.date_of((min(arrivals) if arrivals else now_s * 1000) * 1000)

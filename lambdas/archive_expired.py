@@ -8,7 +8,8 @@ from typing import Any, cast
 from aws_lambda_powertools.metrics import MetricUnit
 
 from ingest import keys
-from ingest.archive import Archived, Stack, archive_overdue, archive_slot, overdue_after_s
+from ingest.archive import Archived, Stack, archive_overdue, archive_slots, overdue_after_s
+from ingest.errors import Unavailable
 from lambdas import _door
 
 SERVICE = "archive_expired"
@@ -32,7 +33,8 @@ def handle(event: Mapping[str, Any], stack: Stack) -> Archived:
     """Archive the slots the event orders; for the schedule, every slot that is overdue.
 
     The schedule's event may carry `until_s`: archive open slots up to then (the local
-    clock sets it). Raises Unavailable: the event is then repeated.
+    clock sets it). Where `failed` is set in the answer, the event is to be repeated; what else
+    the answer says was done all the same. Raises Unavailable where not even a slot was begun.
     """
     if event.get("source") == SCHEDULE_SOURCE:
         until_s = event.get("until_s")
@@ -40,26 +42,29 @@ def handle(event: Mapping[str, Any], stack: Stack) -> Archived:
             until_s = stack.now_s - overdue_after_s(stack.layout, stack.now_s)
         return archive_overdue(stack, until_s)
     done = Archived()
-    for slot_s in slots_of(event):
-        archive_slot(slot_s, stack, done)
+    archive_slots(slots_of(event), stack, done)
     return done
 
 
-def _lag_s(stack: Stack, remaining: list[int]) -> int:
-    """How long ago the oldest slot that still has manifests was due; 0 where none is."""
-    for slot_s in remaining:
-        if any(page for page in stack.hot.manifests(slot_s)):
-            return max(0, stack.now_s - slot_s)
+def _lag_s(stack: Stack) -> int | None:
+    """How long ago the oldest slot that still has manifests was due; 0 where none is, None if not known."""
+    try:
+        for slot_s in stack.hot.open_slots(stack.now_s):
+            if any(page for page in stack.hot.manifests(slot_s)):
+                return max(0, stack.now_s - slot_s)
+    except Unavailable:
+        return None
     return 0
 
 
 def _tell(done: Archived, stack: Stack) -> None:
-    lag_s = _lag_s(stack, stack.hot.open_slots(stack.now_s))
-    _metrics.add_metric("ArchiveLagS", MetricUnit.Seconds, lag_s)
+    lag_s = _lag_s(stack)
+    if lag_s is not None:
+        _metrics.add_metric("ArchiveLagS", MetricUnit.Seconds, lag_s)
     _metrics.add_metric("ChunksArchived", MetricUnit.Count, done.chunks)
     _metrics.add_metric("SegmentsWritten", MetricUnit.Count, len(done.segments))
     _metrics.add_metric("ChunksLost", MetricUnit.Count, len(done.lost))
-    level = _logger.error if done.lost else _logger.info
+    level = _logger.error if done.lost or done.unreadable else _logger.info
     level(
         "archived",
         extra={
@@ -71,6 +76,7 @@ def _tell(done: Archived, stack: Stack) -> None:
             "waiting": done.waiting,
             "never_written": done.never_written,
             "lost": [f"{key.pk} {key.sk}" for key in done.lost[:50]],
+            "unreadable": [f"{key.pk} {key.sk}" for key in done.unreadable[:50]],
             "unfinished": done.unfinished,
             "lag_s": lag_s,
         },
@@ -93,4 +99,6 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     )
     done = handle(event, stack)
     _tell(done, stack)
+    if done.failed is not None:
+        raise done.failed
     return {"waiting": done.waiting, "unfinished": done.unfinished, "segments": len(done.segments)}

@@ -33,8 +33,10 @@ from ingest.stores._boto_errors import translated
 
 ITEMS_PER_WRITE = 25
 """BatchWriteItem takes at most 25 puts (API reference, BatchWriteItem)."""
-KEYS_PER_GET = 100
-"""BatchGetItem takes at most 100 keys (API reference, BatchGetItem)."""
+LONGEST_WRITE = 8 * 1024 * 1024
+"""Characters one BatchWriteItem may have here; it takes 16 MB. In JSON an item may be 16 times what is billed."""
+KEYS_PER_GET = 50
+"""BatchGetItem takes 100 keys (API reference, BatchGetItem); so many full chunks take 200 MB once parsed."""
 _NEWEST_AT_ONCE = 8
 _STOP_MS = 1_000
 """Below this, no further attempt is begun: the caller needs the rest to fail in order."""
@@ -84,7 +86,7 @@ class DynamoHotStore:
 
     def put(self, items: Sequence[Item], remaining_ms: RemainingMs) -> float:
         """Put every item; the write units consumed. Raises Unavailable where time runs out."""
-        groups = [items[i : i + ITEMS_PER_WRITE] for i in range(0, len(items), ITEMS_PER_WRITE)]
+        groups = list(_write_groups(items))
         if len(groups) <= 1:
             return sum(self._put_group(group, remaining_ms) for group in groups)
         with ThreadPoolExecutor(min(self._workers, len(groups))) as pool:
@@ -152,15 +154,15 @@ class DynamoHotStore:
         """The named chunks that exist; consistent."""
         groups = [keys[i : i + KEYS_PER_GET] for i in range(0, len(keys), KEYS_PER_GET)]
         with ThreadPoolExecutor(min(self._workers, max(1, len(groups)))) as pool:
-            return [decode_item(item) for items in pool.map(self._get_group, groups) for item in items]
+            return [chunk for chunks in pool.map(self._get_group, groups) for chunk in chunks]
 
-    def _get_group(self, keys: Sequence[Key]) -> list[dict[str, Attribute]]:
-        found: list[dict[str, Attribute]] = []
+    def _get_group(self, keys: Sequence[Key]) -> list[Chunk]:
+        found: list[Chunk] = []
         wanted: list[Any] = [_wire_key(key) for key in keys]
         for attempt in range(12):
             request = {self._table: {"Keys": wanted, "ConsistentRead": True}}
             answer = self._raw("batch_get_item", RequestItems=request)
-            found.extend(answer["Responses"].get(self._table, []))
+            found.extend(map(decode_item, answer["Responses"].get(self._table, [])))
             wanted = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
             if not wanted:
                 return found
@@ -250,6 +252,18 @@ class DynamoHotStore:
                 raise Refused(
                     "The layout was changed by somebody else at the same time. Look at it and deploy again."
                 ) from error
+
+
+def _write_groups(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """The items in groups that one BatchWriteItem takes, by number and by length."""
+    start = length = 0
+    for place, item in enumerate(items):
+        if place - start == ITEMS_PER_WRITE or (place > start and length + len(item.body) > LONGEST_WRITE):
+            yield items[start:place]
+            start, length = place, 0
+        length += len(item.body)
+    if start < len(items):
+        yield items[start:]
 
 
 def _wire_key(key: Key) -> dict[str, Attribute]:

@@ -229,20 +229,21 @@ class TestDigests:
 
     def test_fixed_values(self):
         arn = "arn:aws:kinesis:eu-central-1:000000000000:stream/readings"
-        assert keys.batch_id(arn, "shardId-000000000000", ["1", "2"]) == "chomlrajxtzbi354"
+        assert keys.batch_id(arn, "shardId-000000000000", 3600, ["1", "2"]) == "3gqymwfbpdkog4a7"
         assert keys.reject_id(arn, "shardId-000000000000", "1", "0") == "h3n3rfulp74ewfbavu5bqvk6"
         assert keys.chunks_digest([Key("s#a", "k1"), Key("s#b", "k0")]) == "mjuxxfqjrsvq42ufu4vpmyn3kccecmou"
 
-    def test_batches_differ_by_stream_shard_records_and_their_grouping(self):
+    def test_batches_differ_by_stream_shard_width_records_and_their_grouping(self):
         names = {
-            keys.batch_id("a", "s", ["1", "2"]),
-            keys.batch_id("b", "s", ["1", "2"]),
-            keys.batch_id("a", "t", ["1", "2"]),
-            keys.batch_id("a", "s", ["1"]),
-            keys.batch_id("a", "s", ["12"]),
-            keys.batch_id("as", "", ["1", "2"]),
+            keys.batch_id("a", "s", 3600, ["1", "2"]),
+            keys.batch_id("b", "s", 3600, ["1", "2"]),
+            keys.batch_id("a", "t", 3600, ["1", "2"]),
+            keys.batch_id("a", "s", 3600, ["1"]),
+            keys.batch_id("a", "s", 3600, ["12"]),
+            keys.batch_id("as", "", 3600, ["1", "2"]),
+            keys.batch_id("a", "s", 900, ["1", "2"]),
         }
-        assert len(names) == 6
+        assert len(names) == 7
         assert all(len(name) == 16 and name.isalnum() and name.islower() for name in names)
 
     def test_the_digest_of_chunks_does_not_depend_on_their_order(self):
