@@ -1,16 +1,17 @@
-"""Payload bytes to runs, and runs to payload bytes: which format a user record is in is decided here."""
+"""Payload bytes to runs: which format a user record is in is decided here."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from itertools import accumulate, pairwise, zip_longest
+from dataclasses import replace
+from itertools import accumulate, zip_longest
 from typing import Any, cast
 
 import msgspec
 
 from ingest import instant
-from ingest.envelope import Unopened, is_wrapped, unwrap
+from ingest.envelope import Addressed, Unopened, is_addressed, is_wrapped, open_address, unwrap
 from ingest.gather import (
     MOST_READINGS,
     SAFE_MAGNITUDE,
@@ -27,7 +28,7 @@ from ingest.gather import (
     shown,
     value_problem,
 )
-from ingest.reading import AHEAD_US, EARLIEST_US, LEAST_MAGNITUDE, MAX_INT_DIGITS, Column, Run, Value
+from ingest.reading import AHEAD_US, EARLIEST_US, LEAST_MAGNITUDE, MAX_INT_DIGITS, Column, Run
 from ingest.reject import Problem
 from ingest.senml import is_pack, read_pack
 
@@ -36,6 +37,13 @@ class _Reading(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """One reading as a JSON object, in its strict form."""
 
     sensor_id: str
+    ts: int | float | str
+    metrics: dict[str, bool | int | float | str | None]
+
+
+class _Unnamed(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One reading of a sensor that something else names, in its strict form."""
+
     ts: int | float | str
     metrics: dict[str, bool | int | float | str | None]
 
@@ -50,25 +58,31 @@ class _Columnar(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _READING = msgspec.json.Decoder(_Reading)
+_UNNAMED = msgspec.json.Decoder(_Unnamed)
 _COLUMNAR = msgspec.json.Decoder(_Columnar)
 _ANY = msgspec.json.Decoder(Any)
-_ENCODER = msgspec.json.Encoder()
 _SPACE = b" \t\r\n"
 
 
-def decode(payload: bytes, arrival_ms: int) -> tuple[list[Run], list[Problem]]:
+def decode(payload: bytes, arrival_ms: int, expected: str | None = None) -> tuple[list[Run], list[Problem]]:
     """The runs of one user record, one per sensor, and what of it could not be used.
 
     `arrival_ms` is when the stream took the record (epoch milliseconds). Each run is
     strictly increasing in time; of values for the same instant and metric the last in the
-    record wins, also where a JSON key is repeated. Never raises, whatever the bytes.
-    FORMATS.md describes what is understood.
+    record wins, also where a JSON key is repeated. `expected`, where given, is the sensor the
+    payload must be of and need not name. Never raises, whatever the bytes. FORMATS.md describes
+    what is understood.
     """
-    run = _simple_reading(payload, arrival_ms)
+    run = _simple_reading(payload, arrival_ms, expected)
     if run is not None:
         return [run], []
-    gather = Gather(arrival_ms)
+    gather = Gather(arrival_ms, expected)
     try:
+        if expected is None and is_addressed(payload):
+            return _decode_addressed(open_address(payload), arrival_ms)
+        if expected is not None and not good_sensor_id(expected):
+            detail = f"{len(expected)} characters that no sensor id may be made of"
+            return [], [Problem("bad_sensor_id", detail)]
         _read(gather, unwrap(payload) if is_wrapped(payload) else payload)
         return gather.finish(len(payload))
     except TooMuch as error:
@@ -77,16 +91,40 @@ def decode(payload: bytes, arrival_ms: int) -> tuple[list[Run], list[Problem]]:
         return [], [Problem(error.reason, str(error))]
 
 
-def _simple_reading(payload: bytes, arrival_ms: int) -> Run | None:
+def _decode_addressed(found: Addressed, arrival_ms: int) -> tuple[list[Run], list[Problem]]:
+    """What `decode` says of the payload within; its problems carry that payload, not the address."""
+    if found.size_bytes > len(found.payload):
+        detail = f"a message of {found.size_bytes} bytes, of which the first {len(found.payload)} were kept"
+        return [], [Problem("too_large", detail, payload=found.payload)]
+    runs, problems = decode(found.payload, arrival_ms, found.sensor_id)
+    known = found.sensor_id if good_sensor_id(found.sensor_id) else None
+    return runs, [
+        replace(
+            problem,
+            payload=found.payload if problem.payload is None else problem.payload,
+            sensor_id=problem.sensor_id or known,
+        )
+        for problem in problems
+    ]
+
+
+def _simple_reading(payload: bytes, arrival_ms: int, expected: str | None) -> Run | None:
     """The run of a user record that is one reading in its strict form without anything odd, else None."""
     if payload.find(b'"t0_us"', 0, 180) >= 0:
         return None
     try:
-        document = _READING.decode(payload)
+        if expected is None or b'"sensor_id"' in payload:
+            document = _READING.decode(payload)
+            sensor_id = document.sensor_id
+            if expected not in (None, sensor_id):
+                return None
+        else:
+            document = _UNNAMED.decode(payload)
+            sensor_id = expected
         ts_us = _time(document.ts)
     except (ValueError, RecursionError, Unusable):
         return None
-    if not (good_sensor_id(document.sensor_id) and EARLIEST_US <= ts_us < arrival_ms * 1000 + AHEAD_US):
+    if not (good_sensor_id(sensor_id) and EARLIEST_US <= ts_us < arrival_ms * 1000 + AHEAD_US):
         return None
     metrics: dict[str, Column] = {}
     for name, value in document.metrics.items():
@@ -98,7 +136,7 @@ def _simple_reading(payload: bytes, arrival_ms: int) -> Run | None:
             if value_problem(value) is not None:
                 return None
             metrics[name] = [plain(value)]
-    return Run(document.sensor_id, [ts_us], metrics, arrival_ms) if metrics else None
+    return Run(sensor_id, [ts_us], metrics, arrival_ms) if metrics else None
 
 
 # --- documents and lines ----------------------------------------------------------------
@@ -228,9 +266,9 @@ def _read_array(gather: Gather, elements: list[Any]) -> None:
 def _read_object(gather: Gather, fields: dict[str, Any]) -> None:
     if fields.keys().isdisjoint(("sensor_id", "ts", "t0_us", "metrics")):
         raise Unusable("unknown_format", "an object without sensor_id, ts, t0_us and metrics")
-    if "sensor_id" not in fields:
+    if "sensor_id" not in fields and gather.expected is None:
         raise Unusable("missing_field", "sensor_id is missing")
-    sensor_id = gather.sensor(fields["sensor_id"])
+    sensor_id = gather.sensor(fields.get("sensor_id", gather.expected))
     if "ts" in fields:
         metrics = fields.get("metrics")
         if "metrics" not in fields:
@@ -352,35 +390,3 @@ def _note_absent(gather: Gather, sensor_id: str, present: list[bool], metrics: M
     empty = sum(not has and not (i < len(given) and given[i]) for i, has in enumerate(present))
     if empty:
         gather.refuse("no_metrics", "instants at which no metric has a value", "", sensor_id, empty)
-
-
-# --- encoding ---------------------------------------------------------------------------
-
-
-def encode_run(run: Run) -> bytes:
-    """A run as columnar JSON: `dt_us` is a step where the times are a grid, else the list of deltas.
-
-    `decode` gives the same readings back; the arrival is the stream's to tell.
-    """
-    ts_us = run.ts_us
-    deltas = [later - earlier for earlier, later in pairwise(ts_us)]
-    dt_us = deltas[0] if deltas and deltas.count(deltas[0]) == len(deltas) else deltas
-    metrics = {name: _shortened(column) for name, column in run.metrics.items()}
-    return _ENCODER.encode(
-        {"sensor_id": run.sensor_id, "t0_us": ts_us[0], "dt_us": dt_us, "metrics": metrics}
-    )
-
-
-def _shortened(column: Column) -> Column:
-    """The column with ints in place of floats where all are integral: two bytes less each."""
-    if set(map(type, column)) == {float}:
-        floats = cast(list[float], column)
-        if all(map(float.is_integer, floats)) and -1e15 < min(floats) <= max(floats) < 1e15:
-            return list(map(int, floats))
-    return column
-
-
-def encode_reading(sensor_id: str, ts_us: int, metrics: Mapping[str, Value]) -> bytes:
-    """One reading as a JSON object; `ts` in milliseconds, with decimals where the instant needs them."""
-    ts_ms = ts_us // 1000 if ts_us % 1000 == 0 else ts_us / 1000
-    return _ENCODER.encode({"sensor_id": sensor_id, "ts": ts_ms, "metrics": metrics})
