@@ -48,15 +48,17 @@ lock: $(READY)  ## make the locks again from pyproject.toml; UPGRADE=--upgrade f
 	@$(PIP) --target build/uv --upgrade uv==0.13.9
 	@$(UV) pyproject.toml --extra local -o requirements.lock >/dev/null
 	@$(UV) pyproject.toml --extra local --extra sql --group dev -c requirements.lock -o requirements-dev.lock >/dev/null
+	@$(UV) --group pyproject.toml:build -o requirements-build.lock >/dev/null
 	@for name in store archive; do $(UV) $(LAMBDA)/$$name.in -o $(LAMBDA)/$$name.lock >/dev/null; done
 
 clean:  ## remove what was made
 	@rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml requirements-dev.lock
+$(READY): pyproject.toml requirements-build.lock requirements-dev.lock
 	@echo "Setting up .venv (half a minute, once)"
 	@$(or $(PYTHON),$(error $(NO_PYTHON))) -m venv --clear .venv
-	@$(PIP) --require-hashes -r requirements-dev.lock
+	@$(PIP) --require-hashes -r requirements-build.lock
+	@$(PIP) --require-hashes --no-build-isolation -r requirements-dev.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -1,4 +1,4 @@
-"""A DynamoDB that does nothing: answers each operation with a canned success, in a process of its own."""
+"""A DynamoDB and a Kinesis that do nothing: each operation is a canned success, in a process of its own."""
 
 from __future__ import annotations
 
@@ -90,6 +90,12 @@ def _response(body: bytes) -> bytes:
     return _HEAD.format(len(body)).encode() + body
 
 
+def _accepted(records: int) -> bytes:
+    """The answer to PutRecords that takes so many records."""
+    taken = b",".join([b'{"SequenceNumber":"1","ShardId":"shardId-000000000000"}'] * records)
+    return _response(b'{"FailedRecordCount":0,"Records":[%s]}' % taken)
+
+
 class _Connection(asyncio.Protocol):
     """One kept-alive connection: reads requests to their end, answers by the operation they name."""
 
@@ -109,9 +115,12 @@ class _Connection(asyncio.Protocol):
             if len(self._held) < whole:
                 return
             target = _field(bytes(self._held[:end]), b"X-Amz-Target")
+            records = self._held.count(b'"PartitionKey"', end, whole)
             del self._held[:whole]
+            operation = target.rpartition(b".")[2]
+            answer = _accepted(records) if operation == b"PutRecords" else self._answers[operation]
             if self._transport is not None:
-                self._transport.write(self._answers[target.rpartition(b".")[2]])
+                self._transport.write(answer)
 
 
 def _field(head: bytes, name: bytes) -> bytes:

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ingest import wire
 from ingest.keys import DAY_S, US, Layout, Period, first_layout
 from ingest.reading import Column, Run, Value, number
+from ingest.wire_encode import encode_reading
 from sensors.lanes import Delivery, Lane, lane_keys, lane_of, pieces
 from sensors.simulator import Fleet, truth
 
@@ -52,9 +52,7 @@ def single(runs: Sequence[Run]) -> list[tuple[str, bytes]]:
             if place < len(run.ts_us):
                 cells: dict[str, Value | None] = {name: of[place] for name, of in run.metrics.items()}
                 metrics = {name: cell for name, cell in cells.items() if cell is not None}
-                payloads.append(
-                    (run.sensor_id, wire.encode_reading(run.sensor_id, run.ts_us[place], metrics))
-                )
+                payloads.append((run.sensor_id, encode_reading(run.sensor_id, run.ts_us[place], metrics)))
     return payloads
 
 

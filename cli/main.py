@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli import archive, demo, deploy, read, rejects, send, sensors, stack
+from cli import archive, clock, demo, deploy, gateway, read, rejects, send, sensors, stack
 from ingest.errors import ThermoclineError
 
 HELP = """Sensor readings warm in DynamoDB, cold in S3, and one query that sees through both.
@@ -71,6 +71,7 @@ app.command()(stack.down)
 app.command()(stack.status)
 app.command()(send.simulate)
 app.command()(send.replay)
+app.command()(gateway.gateway)
 app.command()(read.query)
 app.command()(read.latest)
 app.add_typer(sensors.app, name="sensors")
@@ -78,6 +79,7 @@ app.add_typer(archive.app, name="archive")
 app.add_typer(rejects.app, name="rejects")
 app.command()(stack.expire)
 app.command()(stack.flush)
+app.command()(clock.clock)
 app.command()(deploy.deploy)
 app.command()(deploy.destroy)
 

@@ -7,13 +7,15 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from cli import options, show
+from cli import mqtt, options, show
 from cli.target import Target, find, now_us
 from ingest.errors import BadInput, Partial
 from ingest.reading import AHEAD_US
@@ -29,10 +31,60 @@ LANES_PER_SHARD = 10
 TOLD_LINES = 5
 SLICE_MAX_S = 600.0
 SLICE_PACED_S = 1.0
+HIDDEN_FIELDS = frozenset({"readings", "calls"})
 Wait = Annotated[
     bool,
     typer.Option("--wait/--no-wait", help="On a local stack, return only once what was sent is stored."),
 ]
+Faults = Annotated[
+    str,
+    typer.Option(
+        "--faults",
+        metavar="LIST",
+        help="Fractions of late, duplicate, dropout, jitter: late=0.01,duplicate=0.01.",
+    ),
+]
+Extras = Annotated[
+    str,
+    typer.Option(
+        "--with",
+        metavar="LIST",
+        help="Also: pressure,counter,switch,state,jitter,dropout (comma-separated).",
+    ),
+]
+
+
+class Sender(Protocol):
+    """What sends runs: into the stream, or to a broker."""
+
+    @property
+    def sent(self) -> Any:
+        """What was accepted so far."""
+        ...
+
+    def publish(self, runs: Iterable[Run]) -> object:
+        """Send the runs; return when all are accepted."""
+        ...
+
+    def submit(self, run: Run) -> None:
+        """Send a run, sooner or later."""
+        ...
+
+    def flush(self) -> None:
+        """Return when all that was submitted is accepted."""
+        ...
+
+
+@contextmanager
+def open_sender(
+    way: mqtt.Way, target: Target | None, on_progress: Callable[[Any], None] | None = None
+) -> Generator[Sender]:
+    """A sender the way that was asked for; `target` is None where readings go to a broker."""
+    if target is not None:
+        yield open_publisher(target, on_progress)
+        return
+    with way.sender(on_progress) as sender:
+        yield sender
 
 
 def open_publisher(target: Target, on_progress: Callable[[Any], None] | None = None) -> Publisher:
@@ -71,30 +123,27 @@ def simulate(
     seed: Annotated[
         int, typer.Option("--seed", metavar="N", help="The same seed sends the same readings.")
     ] = 0,
-    faults: Annotated[
-        str,
-        typer.Option(
-            "--faults",
-            metavar="LIST",
-            help="Fractions of late, duplicate, dropout, jitter: late=0.01,duplicate=0.01.",
-        ),
-    ] = "",
-    extras: Annotated[
-        str,
-        typer.Option(
-            "--with",
-            metavar="LIST",
-            help="Also: pressure,counter,switch,state,jitter,dropout (comma-separated).",
-        ),
-    ] = "",
+    faults: Faults = "",
+    extras: Extras = "",
     speed: Annotated[
         str,
         typer.Option("--speed", metavar="max|N", help="As fast as it goes, or N times real time (1: live)."),
     ] = "max",
+    via: mqtt.Via = "kinesis",
+    url: mqtt.Url = None,
+    clients: mqtt.Clients = 1,
+    topic: mqtt.Topic = mqtt.DEFAULT_TOPIC,
+    username: mqtt.Username = None,
+    password: mqtt.Password = None,
+    ca_file: mqtt.CaFile = None,
+    version: mqtt.Version = "5",
     wait: Wait = True,
     stack: options.Stack = options.DEFAULT_STACK,
 ) -> None:
-    """Send what a made-up fleet measures. Temperature and humidity over the day, more on request."""
+    """Send what a made-up fleet measures. Temperature and humidity over the day, more on request.
+
+    With --via mqtt it returns when the broker has acknowledged every reading (QoS 1).
+    """
     from cli.times import parse_duration, parse_time
     from sensors import simulator
 
@@ -106,22 +155,25 @@ def simulate(
     )
     fleet = simulator.Fleet(sensors, rate, begin_us, duration_us, seed, faults=simulator.parse_faults(faults))
     fleet = simulator.with_extras(fleet, extras)
-    target = find(stack)
+    way = mqtt.Way(via, url, clients, topic, username, password, ca_file, version)
+    target = None if way.is_mqtt else find(stack)
     began_s = time.monotonic()
-    publisher = _send_fleet(target, fleet, pace, began_s)
+    sender = _send_fleet(way, target, fleet, pace, began_s)
     _stored(target, wait)
-    _summary(publisher, began_s, Counter())
+    _summary(sender, began_s, Counter())
 
 
-def _send_fleet(target: Target, fleet: Fleet, pace: float | None, began_s: float) -> Publisher:
+def _send_fleet(
+    way: mqtt.Way, target: Target | None, fleet: Fleet, pace: float | None, began_s: float
+) -> Sender:
     from sensors import simulator
 
     with show.progress("readings") as bar:
         task = bar.add_task("simulating", total=fleet.readings)
-        publisher = open_publisher(target, lambda sent: bar.update(task, completed=sent.readings))
-        for runs in simulator.runs(fleet, SLICE_PACED_S if pace else SLICE_MAX_S):
-            publisher.publish(_paced(runs, pace, began_s, fleet.start_us))
-    return publisher
+        with open_sender(way, target, lambda sent: bar.update(task, completed=sent.readings)) as sender:
+            for runs in simulator.runs(fleet, SLICE_PACED_S if pace else SLICE_MAX_S):
+                sender.publish(_paced(runs, pace, began_s, fleet.start_us))
+    return sender
 
 
 def _whole_second(ts_us: int) -> int:
@@ -161,6 +213,14 @@ def replay(
     speed: Annotated[
         str, typer.Option("--speed", metavar="max|N", help="As fast as it goes, or N times real time.")
     ] = "max",
+    via: mqtt.Via = "kinesis",
+    url: mqtt.Url = None,
+    clients: mqtt.Clients = 1,
+    topic: mqtt.Topic = mqtt.DEFAULT_TOPIC,
+    username: mqtt.Username = None,
+    password: mqtt.Password = None,
+    ca_file: mqtt.CaFile = None,
+    version: mqtt.Version = "5",
     wait: Wait = True,
     stack: options.Stack = options.DEFAULT_STACK,
 ) -> None:
@@ -173,11 +233,11 @@ def replay(
 
     pace = _speed(speed)
     opened = [files_of.open_csv(path, sensor) for path in files]
-    target = find(stack)
+    way = mqtt.Way(via, url, clients, topic, username, password, ca_file, version)
+    target = None if way.is_mqtt else find(stack)
     rejected: Counter[str] = Counter()
-    with show.progress("bytes") as bar:
+    with show.progress("bytes") as bar, open_sender(way, target) as sender:
         task = bar.add_task("replaying", total=sum(path.stat().st_size for path in files))
-        publisher = open_publisher(target)
         began_s = time.monotonic()
         for file in opened:
             items = files_of.read_csv(
@@ -188,17 +248,17 @@ def replay(
             )
             if pace:
                 items = files_of.paced(items, pace, time.monotonic, time.sleep)
-            _send(publisher, items, rejected, flush_each=pace is not None)
-        publisher.flush()
+            _send(sender, items, rejected, flush_each=pace is not None)
+        sender.flush()
     _stored(target, wait)
-    _summary(publisher, began_s, rejected)
+    _summary(sender, began_s, rejected)
     if rejected:
         raise Partial(f"{sum(rejected.values())} cells or lines were rejected; the rest was sent.")
 
 
-def _stored(target: Target, wait: bool) -> None:
+def _stored(target: Target | None, wait: bool) -> None:
     """On a local stack, return once what was sent is stored, so that a query finds it."""
-    if target.local is None or not wait:
+    if target is None or target.local is None or not wait:
         return
     from infra.local import control
 
@@ -207,12 +267,12 @@ def _stored(target: Target, wait: bool) -> None:
 
 
 def _send(
-    publisher: Publisher, items: Iterable[Run | RejectedLine], rejected: Counter[str], *, flush_each: bool
+    sender: Sender, items: Iterable[Run | RejectedLine], rejected: Counter[str], *, flush_each: bool
 ) -> None:
     for run in _accepted(items, rejected):
-        publisher.submit(run)
+        sender.submit(run)
         if flush_each:
-            publisher.flush()
+            sender.flush()
 
 
 def _accepted(items: Iterable[Run | RejectedLine], rejected: Counter[str]) -> Iterator[Run]:
@@ -227,16 +287,16 @@ def _accepted(items: Iterable[Run | RejectedLine], rejected: Counter[str]) -> It
             show.note(str(item))
 
 
-def _summary(publisher: Publisher, began_s: float, rejected: Counter[str]) -> None:
-    sent = publisher.sent
-    summary: dict[str, Any] = {
-        "sent": sent.readings,
-        "rejected": sum(rejected.values()),
-        "records": sent.records,
-        "size_bytes": sent.size_bytes,
-        "resent": sent.resent,
-        "seconds": round(time.monotonic() - began_s, 3),
-    }
+def _summary(sender: Sender, began_s: float, rejected: Counter[str]) -> None:
+    sent = asdict(sender.sent)
+    summary: dict[str, Any] = {"sent": sent["readings"], "rejected": sum(rejected.values())}
+    summary |= {name: count for name, count in sent.items() if name not in HIDDEN_FIELDS}
+    summary["seconds"] = round(time.monotonic() - began_s, 3)
+    if sent.get("unheard"):
+        show.note(
+            f"{sent['unheard']} readings had no subscriber at the broker and are gone: start a gateway before "
+            "the sensors, and let it keep its --client-id."
+        )
     if rejected:
         summary["reasons"] = dict(rejected)
     sys.stdout.write(json.dumps(summary) + "\n")

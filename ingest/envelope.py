@@ -1,9 +1,10 @@
-"""Compressed payloads: gzip and zstd envelopes taken off within fixed limits; nothing else is known here."""
+"""What payloads are wrapped in: gzip and zstd, taken off within fixed limits, and the address a gateway adds."""
 
 from __future__ import annotations
 
 import sys
 import zlib
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 if sys.version_info >= (3, 14):
@@ -19,6 +20,12 @@ MOST_LAYERS = 2
 """How many envelopes one user record may wear."""
 MOST_MEMBERS = 1_000
 """How many gzip members or zstd frames may follow each other in one envelope."""
+
+ADDRESS_MAGIC = b"\xa5TCa"
+"""How an addressed payload begins; no other format that is understood begins so."""
+MOST_ADDRESS_BYTES = 512 * 1024
+"""What of a payload an address takes along; a longer one is cut (a Kinesis record holds 1 MiB)."""
+_SIZE_BYTES = 4
 
 _GZIP_ONLY = 16 + zlib.MAX_WBITS
 
@@ -41,6 +48,48 @@ class _Stream(Protocol):
     def unused_data(self) -> bytes: ...
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Addressed:
+    """A payload and the sensor that its topic named. `size_bytes` is what the payload had before
+    it was cut; it equals the payload's length where it is whole."""
+
+    sensor_id: str
+    payload: bytes
+    size_bytes: int
+
+
+def address(sensor_id: str, payload: bytes) -> bytes:
+    """A payload as a user record that says which sensor it must be of; cut where it is too long to be kept.
+
+    For what a gateway cannot use: the batch door decodes it again, stores what is good of it
+    and rejects the rest with its reason.
+    """
+    name = sensor_id.encode(errors="replace")
+    sizes = len(name).to_bytes(_SIZE_BYTES, "big") + len(payload).to_bytes(_SIZE_BYTES, "big")
+    return b"".join((ADDRESS_MAGIC, sizes, name, payload[:MOST_ADDRESS_BYTES]))
+
+
+def is_addressed(data: bytes) -> bool:
+    """Whether the bytes begin as an addressed payload does."""
+    return data.startswith(ADDRESS_MAGIC)
+
+
+def open_address(data: bytes) -> Addressed:
+    """What `address` made. Raises Unopened (`unknown_format`) where the bytes are not that."""
+    head = len(ADDRESS_MAGIC) + 2 * _SIZE_BYTES
+    name_bytes = int.from_bytes(data[len(ADDRESS_MAGIC) : head - _SIZE_BYTES], "big")
+    size_bytes = int.from_bytes(data[head - _SIZE_BYTES : head], "big")
+    name, payload = data[head : head + name_bytes], data[head + name_bytes :]
+    try:
+        sensor_id = name.decode()
+    except UnicodeDecodeError as error:
+        raise Unopened("unknown_format", "the address of a payload is not UTF-8") from error
+    whole = len(data) >= head and len(name) == name_bytes
+    if not whole or len(payload) != min(size_bytes, MOST_ADDRESS_BYTES):
+        raise Unopened("unknown_format", "the address of a payload is cut short")
+    return Addressed(sensor_id, payload, size_bytes)
 
 
 def is_wrapped(data: bytes) -> bool:

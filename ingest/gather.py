@@ -166,12 +166,14 @@ class Gather:
     """Collects the runs and problems of one user record that arrived at `arrival_ms`.
 
     `line` (from 1; 0 for none), `place` (within the line) and `payload` (its own bytes where
-    they can stand alone) say where the document being read lies. Every method that adds readings
-    raises TooMuch where a limit of the whole user record is passed.
+    they can stand alone) say where the document being read lies. `expected` is the sensor that
+    all of it must be of, and need not name; None where each document names its own. Every method
+    that adds readings raises TooMuch where a limit of the whole user record is passed.
     """
 
-    def __init__(self, arrival_ms: int) -> None:
+    def __init__(self, arrival_ms: int, expected: str | None = None) -> None:
         self.arrival_ms = arrival_ms
+        self.expected = expected
         self.end_us = arrival_ms * 1000 + AHEAD_US
         self.line = 0
         self.place = ""
@@ -212,6 +214,10 @@ class Gather:
             raise Unusable("wrong_type", f"sensor_id is {kind_name(sensor_id)}, not text")
         if not good_sensor_id(sensor_id):
             raise Unusable("bad_sensor_id", f"{len(sensor_id)} characters that no sensor id may be made of")
+        if self.expected is not None and sensor_id != self.expected:
+            raise Unusable(
+                "sensor_mismatch", "the payload names another sensor than its topic", self.expected
+            )
         return sensor_id
 
     def metric(self, name: object, sensor_id: str, count: int = 1) -> bool:

@@ -50,6 +50,7 @@ REASONS: dict[str, str] = {
         "The number's magnitude is outside 1e-130 to 9.99e125, which DynamoDB cannot hold; scale it or send text."
     ),
     "reading_too_large": "A text value is longer than 32 KiB; shorten it or keep it elsewhere and send its address.",
+    "sensor_mismatch": "The payload names another sensor than the MQTT topic it came by; correct the sender.",
     "too_deep": "The JSON is nested too deeply to be read; readings are flat, so correct the sender.",
     "too_large": (
         "One record holds more than 200,000 readings, 10,000 metric names or 4,000,000 cells; send several records."

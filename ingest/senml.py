@@ -91,9 +91,12 @@ def _read_record(gather: Gather, base: _Base, fields: Mapping[str, Any]) -> None
     name = fields.get("n", "")
     if not isinstance(name, str):
         raise Unusable("wrong_type", f"n is {kind_name(name)}, not text")
-    if not base.name and not name:
+    if gather.expected is not None and not base.name and not re.search("[/:]", name):
+        sensor_id, metric = gather.expected, name or LONE_METRIC
+    elif not base.name and not name:
         raise Unusable("missing_field", "neither bn nor n names the sensor")
-    sensor_id, metric = split_name(base.name, name)
+    else:
+        sensor_id, metric = split_name(base.name, name)
     gather.sensor(sensor_id)
     metrics: dict[str, object] = {}
     for field, value in _values(base, fields):

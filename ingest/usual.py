@@ -27,7 +27,15 @@ class Reading(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     metrics: dict[str, bool | int | float | str | None]
 
 
+class Unnamed(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """One reading of a sensor that something else names, in its strict form."""
+
+    ts: int | float | str
+    metrics: dict[str, bool | int | float | str | None]
+
+
 READING = msgspec.json.Decoder(Reading)
+_UNNAMED = msgspec.json.Decoder(Unnamed)
 LEAST_TOGETHER = 4
 """Fewer user records are decoded one by one."""
 
@@ -83,17 +91,26 @@ def _usual_run(sensor_id: str, documents: list[Reading], arrival_ms: int) -> Run
     return settle(sensor_id, ts_us, columns, arrival_ms)
 
 
-def usual_reading(payload: bytes, arrival_ms: int) -> Run | None:
-    """The run of a user record that is one reading in its strict form without anything odd, else None."""
+def usual_reading(payload: bytes, arrival_ms: int, expected: str | None = None) -> Run | None:
+    """The run of a user record that is one reading in its strict form without anything odd, else None.
+
+    `expected`, where given, is the sensor it must be of and need not name."""
     if payload.find(b'"t0_us"', 0, 180) >= 0:
         return None
     try:
-        document = READING.decode(payload)
+        if expected is None or b'"sensor_id"' in payload:
+            document = READING.decode(payload)
+            sensor_id = document.sensor_id
+            if expected not in (None, sensor_id):
+                return None
+        else:
+            document = _UNNAMED.decode(payload)
+            sensor_id = expected
         ts = document.ts
         ts_us = instant.from_text(ts) if isinstance(ts, str) else instant.from_ms(ts)
     except (ValueError, RecursionError):
         return None
-    if not (good_sensor_id(document.sensor_id) and EARLIEST_US <= ts_us < arrival_ms * 1000 + AHEAD_US):
+    if not (good_sensor_id(sensor_id) and EARLIEST_US <= ts_us < arrival_ms * 1000 + AHEAD_US):
         return None
     metrics: dict[str, Column] = {}
     for name, value in document.metrics.items():
@@ -105,4 +122,4 @@ def usual_reading(payload: bytes, arrival_ms: int) -> Run | None:
             if value_problem(value) is not None:
                 return None
             metrics[name] = [plain(value)]
-    return Run(document.sensor_id, [ts_us], metrics, arrival_ms) if metrics else None
+    return Run(sensor_id, [ts_us], metrics, arrival_ms) if metrics else None

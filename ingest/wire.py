@@ -1,16 +1,17 @@
-"""Payload bytes to runs, and runs to payload bytes: which format a user record is in is decided here."""
+"""Payload bytes to runs: which format a user record is in is decided here."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, pairwise, zip_longest
+from dataclasses import replace
+from itertools import accumulate, zip_longest
 from typing import Any, cast
 
 import msgspec
 
 from ingest import instant
-from ingest.envelope import Unopened, is_wrapped, unwrap
+from ingest.envelope import Addressed, Unopened, is_addressed, is_wrapped, open_address, unwrap
 from ingest.gather import (
     MOST_READINGS,
     Gather,
@@ -18,11 +19,12 @@ from ingest.gather import (
     Unreadable,
     Unusable,
     clean_column,
+    good_sensor_id,
     kind_name,
     only,
     shown,
 )
-from ingest.reading import MAX_INT_DIGITS, Column, Run, Value
+from ingest.reading import MAX_INT_DIGITS, Column, Run
 from ingest.reject import Problem
 from ingest.senml import is_pack, read_pack
 from ingest.usual import READING, Reading, usual_reading, usual_readings
@@ -44,36 +46,61 @@ MOST_TOLD_APART = 10_000
 
 _COLUMNAR = msgspec.json.Decoder(_Columnar)
 _ANY = msgspec.json.Decoder(Any)
-_ENCODER = msgspec.json.Encoder()
 _SPACE = b" \t\r\n"
 
 
-def decode(payload: bytes, arrival_ms: int) -> tuple[list[Run], list[Problem]]:
+def decode(payload: bytes, arrival_ms: int, expected: str | None = None) -> tuple[list[Run], list[Problem]]:
     """The runs of one user record, one per sensor, and what of it could not be used.
 
     `arrival_ms` is when the stream took the record (epoch milliseconds). Each run is
     strictly increasing in time; of values for the same instant and metric the last in the
-    record wins, also where a JSON key is repeated. Never raises, whatever the bytes.
-    FORMATS.md describes what is understood.
+    record wins, also where a JSON key is repeated. `expected`, where given, is the sensor the
+    payload must be of and need not name. Never raises, whatever the bytes. FORMATS.md describes
+    what is understood.
     """
-    runs, problems, _ = _decode(payload, arrival_ms)
+    runs, problems, _ = _decode(payload, arrival_ms, expected)
     return runs, problems
 
 
-def _decode(payload: bytes, arrival_ms: int) -> tuple[list[Run], list[Problem], int]:
+def _decode(
+    payload: bytes, arrival_ms: int, expected: str | None = None
+) -> tuple[list[Run], list[Problem], int]:
     """As `decode`, and how many bytes the user record has without its envelopes."""
-    run = usual_reading(payload, arrival_ms)
+    run = usual_reading(payload, arrival_ms, expected)
     if run is not None:
         return [run], [], len(payload)
-    gather = Gather(arrival_ms)
+    gather = Gather(arrival_ms, expected)
     body = payload
     try:
+        if expected is None and is_addressed(payload):
+            return _decode_addressed(open_address(payload), arrival_ms)
+        if expected is not None and not good_sensor_id(expected):
+            detail = f"{len(expected)} characters that no sensor id may be made of"
+            return [], [Problem("bad_sensor_id", detail)], len(body)
         if is_wrapped(payload):
             body = unwrap(payload)
         _read(gather, body)
         return *gather.finish(len(payload)), len(body)
     except (TooMuch, Unopened) as error:
         return [], [Problem(error.reason, str(error))], len(body)
+
+
+def _decode_addressed(found: Addressed, arrival_ms: int) -> tuple[list[Run], list[Problem], int]:
+    """What `_decode` says of the payload within; its problems carry that payload, not the address."""
+    if found.size_bytes > len(found.payload):
+        detail = f"a message of {found.size_bytes} bytes, of which the first {len(found.payload)} were kept"
+        return [], [Problem("too_large", detail, payload=found.payload)], len(found.payload)
+    runs, problems, body_bytes = _decode(found.payload, arrival_ms, found.sensor_id)
+    known = found.sensor_id if good_sensor_id(found.sensor_id) else None
+    told = [
+        replace(
+            problem,
+            payload=found.payload if problem.payload is None else problem.payload,
+            sensor_id=problem.sensor_id or known,
+        )
+        for problem in problems
+    ]
+    return runs, told, body_bytes
 
 
 def decode_all(payloads: Sequence[bytes], arrival_ms: int) -> tuple[list[Run], list[tuple[int, Problem]]]:
@@ -89,7 +116,7 @@ def decode_all(payloads: Sequence[bytes], arrival_ms: int) -> tuple[list[Run], l
     problems: list[tuple[int, Problem]] = []
     opened_bytes = 0
     for position, payload in enumerate(payloads):
-        if not is_wrapped(payload):
+        if not (is_wrapped(payload) or is_addressed(payload)):
             found, wrong = decode(payload, arrival_ms)
         elif opened_bytes < MOST_OPENED_BYTES:
             found, wrong, body_bytes = _decode(payload, arrival_ms)
@@ -240,9 +267,9 @@ def _read_array(gather: Gather, elements: list[Any]) -> None:
 def _read_object(gather: Gather, fields: dict[str, Any]) -> None:
     if fields.keys().isdisjoint(("sensor_id", "ts", "t0_us", "metrics")):
         raise Unusable("unknown_format", "an object without sensor_id, ts, t0_us and metrics")
-    if "sensor_id" not in fields:
+    if "sensor_id" not in fields and gather.expected is None:
         raise Unusable("missing_field", "sensor_id is missing")
-    sensor_id = gather.sensor(fields["sensor_id"])
+    sensor_id = gather.sensor(fields.get("sensor_id", gather.expected))
     if "ts" in fields:
         metrics = fields.get("metrics")
         if "metrics" not in fields:
@@ -364,35 +391,3 @@ def _note_absent(gather: Gather, sensor_id: str, present: list[bool], metrics: M
     empty = sum(not has and not (i < len(given) and given[i]) for i, has in enumerate(present))
     if empty:
         gather.refuse("no_metrics", "instants at which no metric has a value", "", sensor_id, empty)
-
-
-# --- encoding ---------------------------------------------------------------------------
-
-
-def encode_run(run: Run) -> bytes:
-    """A run as columnar JSON: `dt_us` is a step where the times are a grid, else the list of deltas.
-
-    `decode` gives the same readings back; the arrival is the stream's to tell.
-    """
-    ts_us = run.ts_us
-    deltas = [later - earlier for earlier, later in pairwise(ts_us)]
-    dt_us = deltas[0] if deltas and deltas.count(deltas[0]) == len(deltas) else deltas
-    metrics = {name: _shortened(column) for name, column in run.metrics.items()}
-    return _ENCODER.encode(
-        {"sensor_id": run.sensor_id, "t0_us": ts_us[0], "dt_us": dt_us, "metrics": metrics}
-    )
-
-
-def _shortened(column: Column) -> Column:
-    """The column with ints in place of floats where all are integral: two bytes less each."""
-    if set(map(type, column)) == {float}:
-        floats = cast(list[float], column)
-        if all(map(float.is_integer, floats)) and -1e15 < min(floats) <= max(floats) < 1e15:
-            return list(map(int, floats))
-    return column
-
-
-def encode_reading(sensor_id: str, ts_us: int, metrics: Mapping[str, Value]) -> bytes:
-    """One reading as a JSON object; `ts` in milliseconds, with decimals where the instant needs them."""
-    ts_ms = ts_us // 1000 if ts_us % 1000 == 0 else ts_us / 1000
-    return _ENCODER.encode({"sensor_id": sensor_id, "ts": ts_ms, "metrics": metrics})

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ingest import wire
 from ingest.errors import BadInput
 from ingest.reading import Run, take
+from ingest.wire_encode import encode_run
 
 RECORD_BYTES = 1024 * 1024
 """The most a record holds, its partition key included ("PutRecords", Amazon Kinesis API Reference)."""
@@ -153,7 +153,7 @@ def pieces(run: Run) -> Iterator[tuple[bytes, int]]:
 
 
 def _halved(run: Run) -> Iterator[tuple[bytes, int]]:
-    payload = wire.encode_run(run)
+    payload = encode_run(run)
     readings = len(run.ts_us)
     if len(payload) > PIECE_BYTES and readings > 1:
         yield from _halved(take(run, 0, readings // 2))

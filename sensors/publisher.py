@@ -17,9 +17,9 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from ingest.errors import NotFound, Refused, ThermoclineError, Unavailable
+from ingest.errors import BadInput, NotFound, Refused, ThermoclineError, Unavailable
 from ingest.reading import Run
-from sensors.lanes import Delivery, Lane, OnAccepted, lane_keys, lane_of, pieces
+from sensors.lanes import RECORD_BYTES, Delivery, Lane, OnAccepted, lane_keys, lane_of, pieces
 
 CALL_RECORDS = 500
 CALL_BYTES = 5 * 1024 * 1024
@@ -131,7 +131,19 @@ class Publisher:
         every reading of the run. Runs of a sensor are accepted in the order of submission.
         Raises BadInput, taking nothing over, where one reading exceeds a record; else as `flush` does.
         """
-        payloads = list(pieces(run))
+        self._take(run, list(pieces(run)), on_accepted)
+
+    def submit_payload(self, sensor_id: str, payload: bytes, on_accepted: OnAccepted | None = None) -> None:
+        """Take over a user record as it is, in its place among the runs of the sensor; else as `submit`.
+
+        It counts as no reading, and is acknowledged as a run of the sensor that holds none.
+        Raises BadInput, taking nothing over, where it exceeds a record.
+        """
+        if len(payload) > RECORD_BYTES - 1024:
+            raise BadInput(f"A payload of {len(payload)} bytes exceeds a Kinesis record, which holds 1 MiB.")
+        self._take(Run(sensor_id, [], {}, 0), [(payload, 0)], on_accepted)
+
+    def _take(self, run: Run, payloads: list[tuple[bytes, int]], on_accepted: OnAccepted | None) -> None:
         delivery = Delivery(run, on_accepted, len(payloads))
         lane = self._lanes[lane_of(run.sensor_id, len(self._lanes))]
         ready_bytes, open_bytes = lane.ready_bytes, lane.open_bytes

@@ -47,6 +47,8 @@ ONLY_IN: dict[str, str] = {
     "aws_lambda_powertools":  "lambdas/*",
     "aws_kinesis_agg":        "sensors/lanes.py",
     "ministack":              "infra/*",
+    "paho":                   "sensors/mqtt_*.py benchmarks/mqtt_side.py",
+    "localstack_client":      "infra/localstack.py",
     "typer":                  "cli/*",
     "rich":                   "cli/*",
 }  # fmt: skip

@@ -15,7 +15,7 @@ from ingest.query import Answer, Sources, answer, latest
 from ingest.reading import EARLIEST_US, Run, Span
 from ingest.stores.memory import MemoryCatalog, MemoryColdStore, MemoryHotStore, MemoryRegistry
 from ingest.stores.rejects import S3RejectStore
-from ingest.wire import encode_run
+from ingest.wire_encode import encode_run
 from ingest.write import Stored, store_batch
 
 NOW_S = 1_795_212_000

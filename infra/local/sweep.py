@@ -15,6 +15,8 @@ from ingest.stores import HotStore
 
 DELETES_AT_ONCE = 100
 """The most actions of one TransactWriteItems ("Amazon DynamoDB Transactions: How it works")."""
+GETS_AT_ONCE = 100
+"""The most items of one BatchGetItem ("BatchGetItem", API reference)."""
 Progress = Callable[[str], None]
 
 
@@ -107,6 +109,21 @@ class ExpiringTable:
             if TTL_ATTRIBUTE in item
         ]
         return found, page.get("LastEvaluatedKey") or None
+
+    def present(self, wanted: Sequence[Key]) -> set[Key]:
+        """Which of the items exist; consistent."""
+        found: set[Key] = set()
+        for start in range(0, len(wanted), GETS_AT_ONCE):
+            asked: Any = [
+                {"pk": {"S": key.pk}, "sk": {"S": key.sk}} for key in wanted[start : start + GETS_AT_ONCE]
+            ]
+            while asked:
+                request = {"Keys": asked, "ConsistentRead": True, "ProjectionExpression": "pk, sk"}
+                answer: Any = self._client.batch_get_item(RequestItems={self._table: request})
+                items: list[Any] = answer["Responses"].get(self._table, [])
+                found.update(Key(item["pk"]["S"], item["sk"]["S"]) for item in items)
+                asked = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+        return found
 
     def delete_if_past(self, wanted: Sequence[Key], now_s: float) -> int:
         """Delete each item on condition that it exists and its `ttl` is not after `now_s`; how many went."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,11 @@ def stack() -> Iterator[Cli]:
     """A local stack with short times, shared by the tests of a module."""
     with tempfile.TemporaryDirectory(prefix="thermocline-test-") as folder:
         found = Cli(Path(folder))
-        found.run("up", "-d", "--archive-after", "5s", "--hot-retention", "60s", "--bucket", "1h")
+        with socket.socket() as probe:  # two stacks that start at once would both take 4566 for free
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        times = ["--archive-after", "5s", "--hot-retention", "60s", "--bucket", "1h"]
+        found.run("up", "-d", "--port", port, *times)
         try:
             yield found
         finally:

@@ -23,7 +23,7 @@ from ingest.plan import Query, Tier
 from ingest.query import Sources
 from ingest.reading import Run, Span, Value, merge
 from ingest.stores.rejects import S3RejectStore
-from ingest.wire import encode_reading, encode_run
+from ingest.wire_encode import encode_reading, encode_run
 from lambdas import archive_expired, index_segment, store_readings
 from tests.model.faults import Faults, FaultyCatalog, FaultyCold, FaultyHot, FaultyRegistry, Killed
 from tests.model.oracle import Oracle, Sent, cells_of

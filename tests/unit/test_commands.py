@@ -36,6 +36,8 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["deploy", "--hot-retention", "48h"], 4, "48 h"),
         (["deploy", "--target", "moon"], 2, "--target"),
         (["deploy", "--parameter", "ShardCount"], 2, "NAME=VALUE"),
+        (["clock"], 4, "AWS_ENDPOINT_URL"),
+        (["clock", "--every", "0s"], 2, "--every"),
         (["destroy"], 4, "--yes"),
         (["status"], 3, "thermocline up -d"),
         (["down"], 3, "thermocline up -d"),

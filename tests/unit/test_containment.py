@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infra import deploy
-from ingest import archive, wire
+from ingest import archive, wire, wire_encode
 from ingest.archive import archive_overdue
 from ingest.chunk import Chunk
 from ingest.errors import Corrupt, Unavailable
@@ -29,7 +29,7 @@ CONTEXT = SimpleNamespace(get_remaining_time_in_millis=plenty)
 
 
 def wrapped(run: Run) -> bytes:
-    return gzip.compress(wire.encode_run(run))
+    return gzip.compress(wire_encode.encode_run(run))
 
 
 class TestCompressedRecords:
@@ -38,8 +38,8 @@ class TestCompressedRecords:
     def test_what_the_user_records_of_one_stream_record_inflate_to_is_bounded(self, monkeypatch):
         monkeypatch.setattr(wire, "MOST_OPENED_BYTES", 1_500)
         each = [readings(f"s{n}", NOW_US, US, a=[1.5] * 200) for n in range(4)]
-        assert 750 < len(wire.encode_run(each[0])) < 1_500
-        plain = wire.encode_run(readings("plain", NOW_US, US, a=[1]))
+        assert 750 < len(wire_encode.encode_run(each[0])) < 1_500
+        plain = wire_encode.encode_run(readings("plain", NOW_US, US, a=[1]))
         runs, problems = wire.decode_all([*map(wrapped, each), plain], NOW_S * 1000)
         assert [run.sensor_id for run in runs] == ["s0", "s1", "plain"]
         assert [(position, problem.reason) for position, problem in problems] == [
@@ -49,7 +49,7 @@ class TestCompressedRecords:
 
     def test_a_flood_of_problems_becomes_one_for_each_user_record_and_reason(self, monkeypatch):
         monkeypatch.setattr(wire, "MOST_TOLD_APART", 10)
-        good = wire.encode_run(readings("s", NOW_US, US, a=[1]))
+        good = wire_encode.encode_run(readings("s", NOW_US, US, a=[1]))
         lines = b"\n".join([good, *[b"x"] * 6, b'{"sensor_id":1,"ts":1,"a":1}'])
         runs, problems = wire.decode_all([lines, lines], NOW_S * 1000)
         assert len(runs) == 2
@@ -65,7 +65,7 @@ class TestCompressedRecords:
             gzip.compress(b"\n".join(b"x" for _ in range(400)) + b'\n{"sensor_id":"s","ts":1,"a":1}'),
             wrapped(readings("s", NOW_US, US, a=["x" * 20_000] * 4)),
             gzip.compress(
-                b"\n".join(wire.encode_run(readings(f"s{n}", NOW_US, US, a=[n])) for n in range(300))
+                b"\n".join(wire_encode.encode_run(readings(f"s{n}", NOW_US, US, a=[n])) for n in range(300))
             ),
         ],
         ids=["rejects", "text", "sensors"],

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import wire
+from ingest import wire, wire_encode
 from ingest.reading import Run, canonical
 from tests.strategies import ARRIVAL_MS
 
@@ -68,7 +68,8 @@ class TestTogether:
 
     def test_usual_readings_of_a_sensor_become_one_run(self) -> None:
         payloads = [
-            wire.encode_reading("a", (ARRIVAL_MS - 60_000) * 1000 + i * 1_000_000, {"t": i}) for i in range(9)
+            wire_encode.encode_reading("a", (ARRIVAL_MS - 60_000) * 1000 + i * 1_000_000, {"t": i})
+            for i in range(9)
         ]
         runs, problems = wire.decode_all(payloads, ARRIVAL_MS)
         assert (len(runs), problems) == (1, [])

@@ -20,7 +20,8 @@ from ingest import instant
 from ingest.reading import AHEAD_US, EARLIEST_US, Run, canonical, is_metric_name, is_sensor_id, number_problem
 from ingest.reject import REASONS, Problem
 from ingest.senml import split_name
-from ingest.wire import decode, encode_reading, encode_run
+from ingest.wire import decode
+from ingest.wire_encode import encode_reading, encode_run
 from tests import strategies as own
 
 if sys.version_info >= (3, 14):
