@@ -81,6 +81,7 @@ class Emulator:
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline: int | None = None
+        self._claim: socket.socket | None = None
         self._temp_dir: Path | None = None
 
     def __enter__(self) -> Self:
@@ -123,9 +124,12 @@ class Emulator:
         given = self.options.port
         for attempt in range(3):
             self.port = given if given is not None else free_port()
-            if given is not None and not port_is_free(given):
+            self._claim = claim_port(self.port) if port_is_free(self.port) else None
+            if self._claim is None:
+                if given is None and attempt < 2:
+                    continue
                 raise BadInput(
-                    f"Port {given} is in use on {HOST}. Choose another with --port, or leave --port out "
+                    f"Port {self.port} is in use on {HOST}. Choose another with --port, or leave --port out "
                     "to take the next free one."
                 )
             self._spawn()
@@ -163,6 +167,9 @@ class Emulator:
         lifeline, self._lifeline = self._lifeline, None
         if lifeline is not None:
             os.close(lifeline)
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            claim.close()
         temp_dir, self._temp_dir = self._temp_dir, None
         if temp_dir is not None:
             _delete_tree(temp_dir)
@@ -283,6 +290,22 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def claim_port(port: int) -> socket.socket | None:
+    """Keep other stacks off a port until the socket is closed; None where another has claimed it.
+
+    Between finding a TCP port free and the child's binding it, another stack may find it free,
+    too, and take the first one's emulator for its own. The UDP port of the same number, which
+    nothing here uses, is bound meanwhile: the operating system gives it to one process only.
+    """
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        claim.bind((HOST, port))
+    except OSError:
+        claim.close()
+        return None
+    return claim
 
 
 def free_port(first: int = 0) -> int:

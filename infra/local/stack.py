@@ -22,7 +22,7 @@ from infra.local.state_file import State
 from infra.local.ttl_clock import ClockOptions, TtlClock
 from infra.stack import Clock, describe
 from ingest import keys
-from ingest.errors import Refused, Unavailable
+from ingest.errors import BadInput, Refused, Unavailable
 from ingest.keys import Period
 from ingest.reading import EARLIEST_US, Span
 from ingest.settings import Settings
@@ -32,6 +32,7 @@ from ingest.stores.hot import DynamoHotStore
 
 STACK_NAME = "thermocline"
 USUAL_PORT = 4566
+PORTS_TRIED = 20
 SOURCES_FILE = "event-sources.json"
 INDEX_LIMIT_S = 15.0
 Progress = Callable[[str], None]
@@ -214,15 +215,22 @@ class LocalStack:
 
     def _start_emulator(self) -> Emulator:
         options = self.options
-        port = options.port
-        if port is None and not options.private:
-            port = free_port(USUAL_PORT)
         log_file = None
         if options.data_dir is not None:
             options.data_dir.mkdir(parents=True, exist_ok=True)
             log_file = options.data_dir / "emulator.log"
-        emulator = self._emulator = Emulator(EmulatorOptions(port, options.data_dir, self.region, log_file))
-        return emulator.start()
+        port = options.port
+        for first in range(USUAL_PORT, USUAL_PORT + PORTS_TRIED):
+            if options.port is None and not options.private:
+                port = free_port(first)
+            settings = EmulatorOptions(port, options.data_dir, self.region, log_file)
+            emulator = self._emulator = Emulator(settings)
+            try:
+                return emulator.start()
+            except BadInput:  # another stack claimed the port first
+                if options.port is not None or options.private:
+                    raise
+        raise Unavailable(f"Other stacks took every port tried from {USUAL_PORT} on. Name one with --port.")
 
     def _deploy(self, work_dir: Path, log: Progress) -> None:
         options = self.options

@@ -129,3 +129,19 @@ def test_one_that_cannot_start_says_its_last_words(monkeypatch: pytest.MonkeyPat
         taken.listen()
         with pytest.raises(Unavailable, match="already in use"):
             Emulator(EmulatorOptions(port)).start()
+
+
+def test_two_that_start_at_once_never_share_a_port() -> None:
+    """What one claims is refused to the other, before either child listens."""
+    port = emulator.free_port()
+    first = emulator.claim_port(port)
+    assert first is not None
+    try:
+        assert emulator.port_is_free(port), "nobody listens yet"
+        with pytest.raises(BadInput, match=str(port)):
+            Emulator(EmulatorOptions(port)).start()
+    finally:
+        first.close()
+    again = emulator.claim_port(port)
+    assert again is not None
+    again.close()
