@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from benchmarks import workload
 from benchmarks.measure import Row, on_one_core, take_turns
 from ingest import keys, segment
+from ingest.archive import catalog_entry
 from ingest.keys import DAY_S
 from ingest.plan import Query
 from ingest.query import Sources, answer
 from ingest.reading import Run, Span
 from ingest.segment import EncodedSegment
-from ingest.stores import Segment
+from ingest.stores import ObjectHead, Segment
 from ingest.stores.memory import MemoryCatalog, MemoryColdStore, MemoryHotStore
 
 HOUR_S = 3_600
@@ -94,21 +95,8 @@ def _stored(encoded: EncodedSegment, cold: MemoryColdStore) -> Segment:
     digest = keys.chunks_digest([])
     name = keys.segment_name(date, digest)
     etag = cold.put(name, encoded.data, segment.metadata(encoded))
-    return Segment(
-        name=name,
-        date=date,
-        digest=digest,
-        size_bytes=len(encoded.data),
-        rows=encoded.rows,
-        first_us=encoded.first_us,
-        last_us=encoded.last_us,
-        first_sensor=encoded.first_sensor,
-        last_sensor=encoded.last_sensor,
-        etag=etag,
-        footer_bytes=encoded.footer_bytes,
-        sha256=encoded.sha256,
-        written_s=workload.START_S + DAY_S,
-    )
+    head = ObjectHead(len(encoded.data), etag, workload.START_S + DAY_S)
+    return catalog_entry(name, date, digest, encoded, head)
 
 
 # --- bytes at rest, and the making of them ----------------------------------------------

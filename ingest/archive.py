@@ -217,21 +217,8 @@ def _write_segment(date: str, chunks: Sequence[Chunk], stack: Stack) -> Segment 
     encoded = segment_format.encode([merge(runs) for _, runs in sorted(by_sensor.items())])
     name = keys.segment_name(date, digest)
     etag = stack.cold.put(name, encoded.data, segment_format.metadata(encoded))
-    segment = Segment(
-        name=name,
-        date=date,
-        digest=digest,
-        size_bytes=len(encoded.data),
-        rows=encoded.rows,
-        first_us=encoded.first_us,
-        last_us=encoded.last_us,
-        first_sensor=encoded.first_sensor,
-        last_sensor=encoded.last_sensor,
-        etag=etag,
-        footer_bytes=encoded.footer_bytes,
-        sha256=encoded.sha256,
-        written_s=stack.now_s,
-    )
+    head = ObjectHead(len(encoded.data), etag, stack.now_s)
+    segment = catalog_entry(name, date, digest, encoded, head)
     stack.catalog.add([segment], stack.now_s + stack.layout.at(stack.now_s).cold_retention_s)
     return segment
 
@@ -259,6 +246,13 @@ def _describe(name: str, date: str, digest: str, head: ObjectHead, cold: ColdSto
     facts = segment_format.facts_of(head.metadata)
     if facts is None:
         facts = segment_format.summary(partial(cold.read, name), head.size_bytes)
+    return catalog_entry(name, date, digest, facts, head)
+
+
+def catalog_entry(
+    name: str, date: str, digest: str, facts: segment_format.SegmentFacts, head: ObjectHead
+) -> Segment:
+    """What the catalog is to say of an object with these facts."""
     return Segment(
         name=name,
         date=date,
@@ -301,8 +295,9 @@ def reindex(
             else:
                 present.add(name)
                 done.indexed += 1
-        except Corrupt:
+        except Corrupt:  # damaged, not gone: an entry it has stays, so that queries fail aloud
             done.skipped.append(name)
+            present.add(name)
         except NotFound:
             continue
         yield done

@@ -461,6 +461,14 @@ class TestIndex:
         assert done.skipped == [keys.segment_name("2026-01-01", "bad"), "readings/v1/readme.txt"]
         assert world.catalog.find(ALWAYS) == [entry for entry in everything if entry != segment]
 
+    def test_reindex_keeps_the_entry_of_an_object_that_is_damaged(self):
+        """Forgetting it would turn an error that is told into readings that are silently missing."""
+        world, segment = self.archived()
+        world.cold.put(segment.name, b"damaged", {})
+        *_, done = reindex(world.cold, world.catalog, USUAL, [segment])
+        assert (done.removed, done.skipped) == (0, [segment.name])
+        assert world.catalog.find(ALWAYS) == [segment]
+
 
 def test_a_batch_that_died_half_way_leaves_nothing_unarchived():
     """Every prefix of the writes of a batch: whatever chunk is there is archived in the end."""
