@@ -79,6 +79,7 @@ def test_every_row_comes_back_from_every_tier_with_every_digit(replayed: Cli, tm
     assert answered(cli, "nab_machine_temp") == wanted["nab_machine_temp"], "hot and cold at once"
 
     check_windows(cli)
+    cli.run("expire", "--now", "now+10d")  # nothing is left to be archived while it is listed and fetched
     check_engines(cli, tmp_path / "tree", wanted)
 
 
