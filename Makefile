@@ -46,8 +46,9 @@ format: $(READY)  ## format, and mend what the linter can mend
 
 lock: $(READY)  ## make the locks again from pyproject.toml; UPGRADE=--upgrade for newer versions
 	@$(PIP) --target build/uv --upgrade uv==0.13.9
-	@$(UV) pyproject.toml --extra local -o requirements.lock >/dev/null
-	@$(UV) pyproject.toml --extra local --extra sql --group dev -c requirements.lock -o requirements-dev.lock >/dev/null
+	@$(UV) pyproject.toml --extra local --extra packed -o requirements.lock >/dev/null
+	@$(UV) pyproject.toml --extra local --extra packed --extra sql --group dev \
+		-c requirements.lock -o requirements-dev.lock >/dev/null
 	@$(UV) --group pyproject.toml:build -o requirements-build.lock >/dev/null
 	@for name in store archive; do $(UV) $(LAMBDA)/$$name.in -o $(LAMBDA)/$$name.lock >/dev/null; done
 

@@ -13,12 +13,22 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import archive, hot_query, mqtt, packing, stack, store
+from benchmarks import archive, bill, hot_query, mqtt, packing, stack, store
 from benchmarks.measure import Row
 from benchmarks.page import page
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = ("aws-kinesis-agg", "boto3", "botocore", "ministack", "msgspec", "numpy", "paho-mqtt", "pyarrow")
+PACKAGES = (
+    "aws-kinesis-agg",
+    "boto3",
+    "botocore",
+    "ministack",
+    "msgspec",
+    "numpy",
+    "paho-mqtt",
+    "pcodec",
+    "pyarrow",
+)
 
 
 def main() -> None:
@@ -31,6 +41,7 @@ def main() -> None:
     door_per_core_s = rows[0].numbers[store.PER_CORE]
     rows += _told("embedded stack", lambda: stack.rows(door_per_core_s))
     rows += _told("MQTT gateway", mqtt.rows)
+    rows += _told("bills", bill.rows)
     results = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "seconds": round(time.monotonic() - began_s),

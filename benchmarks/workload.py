@@ -12,7 +12,7 @@ from ingest.keys import DAY_S, US, Layout, Period, first_layout
 from ingest.reading import Column, Run, Value, number
 from ingest.wire_encode import encode_reading
 from sensors.lanes import Delivery, Lane, lane_keys, lane_of, pieces
-from sensors.simulator import Fleet, truth
+from sensors.simulator import Faults, Fleet, truth
 
 START_S = 1_763_676_000
 """When the made-up fleets begin: 2025-11-20T22:00:00Z, the start of an hour."""
@@ -26,9 +26,11 @@ def layout() -> Layout:
     return first_layout(Period(0, 3_600, DAY_S, 7 * DAY_S, 5 * 365 * DAY_S))
 
 
-def fleet(sensors: int, seconds: int) -> list[Run]:
-    """Temperature and humidity of a made-up fleet at 1 Hz, one run per sensor."""
-    return list(truth(Fleet(sensors, 1.0, START_S * US, seconds * US, SEED)).values())
+def fleet(sensors: int, seconds: int, jitter_ms: int = 0) -> list[Run]:
+    """Temperature and humidity of a made-up fleet at 1 Hz, one run per sensor; each reading up to so late or early."""
+    faults = Faults(jitter=1.0 if jitter_ms else 0.0)
+    made = Fleet(sensors, 1.0, START_S * US, seconds * US, SEED, faults=faults, jitter_ms=jitter_ms)
+    return list(truth(made).values())
 
 
 def arrival_ms(runs: Sequence[Run]) -> int:

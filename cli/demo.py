@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import show
+from cli import options, show
 from cli.target import Target, layout_of, now_us
 from ingest.errors import ThermoclineError
 
@@ -116,6 +116,7 @@ def demo(
     sensors: Annotated[
         int, typer.Option("--sensors", min=1, max=200, metavar="N", help="How many sensors the fleet has.")
     ] = 20,
+    codec: options.Codec = "list",
 ) -> None:
     """Show the whole path once, checked. On a private stack: send, query hot, expire, archive,
     query cold, compare.
@@ -125,15 +126,16 @@ def demo(
     """
     from infra.local.stack import LocalOptions, LocalStack
 
-    options = LocalOptions(
+    chosen = LocalOptions(
         private=True,
         bucket_s=600,
         window_s=0.5,
         archive_after_s=ARCHIVE_AFTER_S,
         hot_retention_s=HOT_RETENTION_S,
+        codec=codec,
     )
     began_s = time.monotonic()
-    stack = LocalStack(options)
+    stack = LocalStack(chosen)
     try:
         stack.start(lambda _: None)
         _say(1, f"stack up in {time.monotonic() - began_s:.1f} s: {stack.endpoint_url}")

@@ -31,6 +31,7 @@ def deploy(
     archive_after: options.ArchiveAfter = "24h",
     hot_retention: options.HotRetention = "7d",
     cold_retention: options.ColdRetention = "5y",
+    codec: options.Codec = "list",
     architecture: Annotated[
         str | None,
         typer.Option(
@@ -71,7 +72,7 @@ def deploy(
     deploying.check_times(period, kind)
     clock = Clock(time.time, time.sleep)
     clients, processor, given = _place(target, region, architecture, clock)
-    given |= {"WindowS": str(options.whole_s(window, "--window")), "Architecture": processor}
+    given |= {"WindowS": str(options.whole_s(window, "--window")), "Architecture": processor, "Codec": codec}
     with tempfile.TemporaryDirectory(prefix="thermocline-") as folder:
         show.note(f"Building packages for {processor}, Python {runtime} (the first time takes a while).")
         cache = cache_folder() / "packages"

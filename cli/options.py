@@ -43,6 +43,33 @@ Since = Annotated[
 Until = Annotated[str, typer.Option("--to", metavar="T", help="End of the range, exclusive.")]
 DEFAULT_STACK = "thermocline"
 
+# --- the codec of a deployment ----------------------------------------------------------
+
+
+def check_codec(codec: str) -> str:
+    """The codec. Raises BadInput where there is no such one, or where what it needs is not installed here."""
+    from importlib.util import find_spec
+
+    if codec not in ("list", "packed"):
+        raise BadInput(f"--codec: {codec!r} is no codec; use list or packed.")
+    if codec == "packed" and find_spec("pcodec") is None:
+        raise BadInput(
+            "--codec: packed needs pcodec, which is not installed here. Install thermocline with the extra "
+            "`packed` (pip install 'thermocline[packed]'), or use list."
+        )
+    return codec
+
+
+Codec = Annotated[
+    str,
+    typer.Option(
+        "--codec",
+        metavar="list|packed",
+        callback=check_codec,
+        help="Codec of new chunks: readable lists, or packed where that takes fewer write units.",
+    ),
+]
+
 # --- times of a deployment --------------------------------------------------------------
 
 Bucket = Annotated[str, typer.Option("--bucket", metavar="D", help="Width of a bucket.")]

@@ -47,9 +47,7 @@ def up(
     archive_after: options.ArchiveAfter = "24h",
     hot_retention: options.HotRetention = "7d",
     cold_retention: options.ColdRetention = "5y",
-    codec: Annotated[
-        str, typer.Option("--codec", metavar="list|packed", help="Codec of new chunks.")
-    ] = "list",
+    codec: options.Codec = "list",
 ) -> None:
     """Start a local stack. The same template as on AWS, on an embedded emulator, on loopback.
 
@@ -58,8 +56,6 @@ def up(
     from cli.times import parse_duration
     from infra.local.stack import LocalOptions
 
-    if codec != "list":
-        raise BadInput(f"--codec: {codec!r} is not available yet; use list.")
     period = options.period(bucket, archive_after, hot_retention, cold_retention)
     chosen = LocalOptions(
         port=port,

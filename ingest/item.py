@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from binascii import a2b_base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -57,8 +58,16 @@ def value_size(attribute: Attribute) -> int:
         members = cast(dict[str, Attribute], value)
         return 3 + sum(1 + len(name.encode()) + value_size(member) for name, member in members.items())
     if kind == "B":
-        return len(cast(bytes, value))
+        return len(binary(value))
     raise ValueError(f"{kind} is not an attribute type this project stores")
+
+
+def binary(value: object) -> bytes:
+    """The bytes of a Binary: as a client gives them, or from the base64 in which JSON carries them.
+
+    Raises ValueError where the text is not base64.
+    """
+    return a2b_base64(value, strict_mode=True) if isinstance(value, str) else cast(bytes, value)
 
 
 def number_size(text: str) -> int:

@@ -166,13 +166,17 @@ def _digest(parts: Iterable[str], size_bytes: int) -> str:
     return base64.b32encode(state.digest()).decode().lower()
 
 
-def batch_id(stream_arn: str, shard_id: str, bucket_s: int, sequences: Sequence[str]) -> str:
+def batch_id(
+    stream_arn: str, shard_id: str, bucket_s: int, sequences: Sequence[str], writer: str = ""
+) -> str:
     """16 characters that name a batch: the same records in the same batch, the same name.
 
     `bucket_s` is the width of the buckets they are stored in: a batch that is repeated after
     the width was changed cuts other chunks, and must not put them in the place of the first ones.
+    For the same reason `writer` names the codec they are stored in; the list codec has no name here.
     """
-    return _digest([stream_arn, shard_id, str(bucket_s), *sequences], 10)
+    cut = f"{bucket_s} {writer}" if writer else str(bucket_s)
+    return _digest([stream_arn, shard_id, cut, *sequences], 10)
 
 
 def reject_id(stream_arn: str, shard_id: str, sequence: str, offset: str) -> str:

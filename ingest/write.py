@@ -10,7 +10,7 @@ from hashlib import sha256
 from itertools import pairwise
 
 from ingest import keys
-from ingest.chunk import encode
+from ingest.chunk import encode, writer
 from ingest.envelope import is_wrapped
 from ingest.errors import Unavailable
 from ingest.item import Item
@@ -34,18 +34,31 @@ LEAST_GROUP_MS = 5_000
 
 @dataclass(slots=True)
 class Stored:
-    """What became of a batch. `failed_sequence` is the first record that was not stored."""
+    """What became of a batch. `failed_sequence` is the first record that was not stored.
+
+    `units` are the write units by what they were spent on: registry, tickets, manifests, chunks.
+    """
 
     records: int = 0
     readings: int = 0
     values: int = 0
     chunks: int = 0
     write_units: float = 0.0
+    units: dict[str, float] = field(default_factory=dict[str, float])
     sensors: int = 0
     new_sensors: int = 0
     rejects: Counter[str] = field(default_factory=Counter[str])
     oldest_arrival_ms: int | None = None
     failed_sequence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What holds for every group of a batch."""
+
+    period: Period
+    now_s: int
+    codec: str
 
 
 @dataclass(slots=True)
@@ -70,19 +83,21 @@ def store_batch(
     layout: Layout,
     now_s: int,
     remaining_ms: RemainingMs,
+    codec: str = "list",
 ) -> Stored:
     """Store every reading of the batch, keep every reject, and say what was done.
 
-    `now_s` is the time of writing (epoch seconds). Safe to repeat in any grouping. Raises
+    `now_s` is the time of writing (epoch seconds), `codec` that of new chunks. Safe to repeat in any grouping. Raises
     Unavailable where a service cannot be outlasted; the batch is then to be repeated whole.
     Where only time runs short, `failed_sequence` names the first record left undone.
     """
     stored = Stored()
+    terms = _Terms(layout.at(now_s), now_s, codec)
     for group in _groups(records):
         if stored.records and remaining_ms() < LEAST_GROUP_MS:
             stored.failed_sequence = group.records[0].sequence
             break
-        _store_group(group, stored, hot, registry, rejects, layout.at(now_s), now_s, remaining_ms)
+        _store_group(group, stored, hot, registry, rejects, terms, remaining_ms)
     return stored
 
 
@@ -182,29 +197,31 @@ def _store_group(
     hot: HotStore,
     registry: Registry,
     rejects: RejectStore,
-    period: Period,
-    now_s: int,
+    terms: _Terms,
     remaining_ms: RemainingMs,
 ) -> None:
     first = group.records[0]
+    now_s = terms.now_s
     sequences = [record.sequence for record in group.records]
-    batch = keys.batch_id(first.stream_arn, first.shard_id, period.bucket_s, sequences)
+    written_as = writer(terms.codec)
+    batch = keys.batch_id(first.stream_arn, first.shard_id, terms.period.bucket_s, sequences, written_as)
     arrivals = [record.arrival_ms for record in group.records if record.arrival_ms]
     if group.rejects:
         date = keys.date_of((min(arrivals) if arrivals else now_s * 1000) * 1000)
         rejects.keep(keys.reject_name(date, batch), group.rejects)
-    by_slot, readings, values = _encode_group(group, batch, period, now_s)
-    units = 0.0
+    by_slot, readings, values = _encode_group(group, batch, terms)
     new_sensors = 0
     if by_slot:
         first_seen = {sensor_id: min(map(_least_arrival, runs)) for sensor_id, runs in group.runs.items()}
         new_sensors, units = registry.register(first_seen, remaining_ms)
-        units += _put_in_order(by_slot, batch, now_s, hot, remaining_ms)
+        spent = {"registry": units} | _put_in_order(by_slot, batch, now_s, hot, remaining_ms)
+        for name, count in spent.items():
+            stored.units[name] = stored.units.get(name, 0.0) + count
+        stored.write_units += sum(spent.values())
     stored.records += len(group.records)
     stored.readings += readings
     stored.values += values
     stored.chunks += sum(map(len, by_slot.values()))
-    stored.write_units += units
     stored.sensors += len(group.runs)
     stored.new_sensors += new_sensors
     for reject in group.rejects:
@@ -216,8 +233,8 @@ def _store_group(
 
 def _put_in_order(
     by_slot: dict[int, list[Item]], batch: str, now_s: int, hot: HotStore, remaining_ms: RemainingMs
-) -> float:
-    """Tickets, then manifests, then chunks: a batch that dies half-way leaves nothing unarchived."""
+) -> dict[str, float]:
+    """Tickets, then manifests, then chunks: a batch that dies half-way leaves nothing unarchived. The units of each."""
     tickets = [item for slot_s in by_slot for item in (encode_open_slot(slot_s), encode_ticket(slot_s))]
     manifests = [
         item
@@ -225,19 +242,18 @@ def _put_in_order(
         for item in encode_manifests(slot_s, batch, now_s, [chunk.key for chunk in chunks])
     ]
     chunks = [chunk for found in by_slot.values() for chunk in found]
-    units = 0.0
-    for items in (tickets, manifests, chunks):
+    units: dict[str, float] = {}
+    for name, items in (("tickets", tickets), ("manifests", manifests), ("chunks", chunks)):
         if remaining_ms() <= 0:
             raise Unavailable(
                 "The function's time ran out before the batch was written. It will be repeated."
             )
-        units += hot.put(items, remaining_ms)
+        units[name] = hot.put(items, remaining_ms)
     return units
 
 
-def _encode_group(
-    group: _Group, batch: str, period: Period, now_s: int
-) -> tuple[dict[int, list[Item]], int, int]:
+def _encode_group(group: _Group, batch: str, terms: _Terms) -> tuple[dict[int, list[Item]], int, int]:
+    period, now_s = terms.period, terms.now_s
     by_slot: dict[int, list[Item]] = {}
     readings = values = 0
     for runs in group.runs.values():
@@ -248,7 +264,7 @@ def _encode_group(
             bucket_end_s = bucket_s + period.bucket_s
             expires_at_s = keys.expires_at_s(bucket_end_s, now_s, period)
             slot_s = keys.slot_of(bucket_end_s, now_s, period)
-            by_slot.setdefault(slot_s, []).extend(encode(piece, bucket_s, batch, expires_at_s))
+            by_slot.setdefault(slot_s, []).extend(encode(piece, bucket_s, batch, expires_at_s, terms.codec))
     return by_slot, readings, values
 
 

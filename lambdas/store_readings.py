@@ -26,8 +26,9 @@ def handle(
     layout: Layout,
     now_s: int,
     remaining_ms: RemainingMs,
+    codec: str = "list",
 ) -> Stored:
-    """Store what the event holds. Raises Unavailable: the batch is then repeated whole."""
+    """Store what the event holds, new chunks in the codec. Raises Unavailable: the batch is then repeated whole."""
     return store_batch(
         records(event),
         hot=hot,
@@ -36,10 +37,11 @@ def handle(
         layout=layout,
         now_s=now_s,
         remaining_ms=remaining_ms,
+        codec=codec,
     )
 
 
-def _tell(stored: Stored, now_s: float) -> None:
+def _tell(stored: Stored, now_s: float, written_s: int) -> None:
     _metrics.add_metric("ReadingsStored", MetricUnit.Count, stored.readings)
     _metrics.add_metric("ChunksStored", MetricUnit.Count, stored.chunks)
     _metrics.add_metric("WriteUnits", MetricUnit.Count, stored.write_units)
@@ -56,6 +58,8 @@ def _tell(stored: Stored, now_s: float) -> None:
             "readings": stored.readings,
             "chunks": stored.chunks,
             "write_units": stored.write_units,
+            "units": stored.units,
+            "written_s": written_s,
             "sensors": stored.sensors,
             "new_sensors": stored.new_sensors,
             "rejects": dict(stored.rejects),
@@ -68,17 +72,19 @@ def _tell(stored: Stored, now_s: float) -> None:
 @_metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Lambda's entry: returns the partial batch response ("Configuring partial batch response")."""
-    _, stores = _door.deployment()
+    settings, stores = _door.deployment()
     now_s = _door.now_s()
     layout = _door.layout(stores.hot, now_s)
+    written_s = -int(-now_s // 1)
     stored = handle(
         event,
         stores.hot,
         stores.registry,
         stores.rejects,
         layout,
-        -int(-now_s // 1),
+        written_s,
         context.get_remaining_time_in_millis,
+        settings.codec,
     )
-    _tell(stored, now_s)
+    _tell(stored, now_s, written_s)
     return failures(stored.failed_sequence)

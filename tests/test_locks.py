@@ -25,7 +25,7 @@ def wanted(lock: str) -> list[Requirement]:
     if lock == BUILD:
         return [Requirement(name) for name in project()["dependency-groups"]["build"]]
     extras = project()["project"]["optional-dependencies"]
-    names = project()["project"]["dependencies"] + extras["local"]
+    names = project()["project"]["dependencies"] + extras["local"] + extras["packed"]
     if lock == DEV:
         names = names + extras["sql"] + project()["dependency-groups"]["dev"]
     return [Requirement(name) for name in names]

@@ -49,6 +49,7 @@ ONLY_IN: dict[str, str] = {
     "ministack":              "infra/*",
     "paho":                   "sensors/mqtt_*.py benchmarks/mqtt_side.py",
     "localstack_client":      "infra/localstack.py",
+    "pcodec":                 "ingest/chunk_column.py benchmarks/packing.py",
     "typer":                  "cli/*",
     "rich":                   "cli/*",
 }  # fmt: skip

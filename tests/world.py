@@ -67,8 +67,8 @@ class World:
         self.rejects = S3RejectStore(MemoryColdStore(lambda: self.now_s))
         self._sent = 0
 
-    def store(self, records: Sequence[Record], remaining_ms: Any = plenty) -> Stored:
-        """What the batch door does."""
+    def store(self, records: Sequence[Record], remaining_ms: Any = plenty, codec: str = "list") -> Stored:
+        """What the batch door does, in a deployment with the codec."""
         return store_batch(
             records,
             hot=self.hot,
@@ -77,6 +77,7 @@ class World:
             layout=self.layout,
             now_s=self.now_s,
             remaining_ms=remaining_ms,
+            codec=codec,
         )
 
     def send(self, *runs: Run) -> Stored:

@@ -109,6 +109,28 @@ class TestHotStore:
         assert strategies.ranked_cells(found.run) == strategies.ranked_cells(run)
         assert (found.key, found.run.sensor_id, found.expires_at_s) == (item.key, "site/hall:2", LATER_S)
 
+    def test_packed_chunks_come_back_among_lists_and_are_billed_by_their_bytes(self, hot: HotStore) -> None:
+        times = [BUCKET_S * US + i * US + i % 7 * 1000 for i in range(900)]
+        metrics: dict[str, Any] = {
+            "temperature": [round(20 + i % 90 / 100 + i / 7, 2) for i in range(900)],
+            "sparse": [None if i % 9 else i for i in range(900)],
+            "state": ["idle" if i % 50 < 20 else "läuft" for i in range(900)],
+            "big": [10**37 + i % 300 for i in range(900)],
+            "tiny": [1e-130 if i % 2 else 9.99e125 for i in range(900)],
+        }
+        run = Run("packed-1", times, metrics, ARRIVAL_MS)
+        (item,) = chunk.encode(run, BUCKET_S, "batch1", LATER_S, "packed")
+        assert f'"{chunk.TAGS["packed"]}"' in item.body
+        listed = _chunks("packed-1", batch="batch2")
+        units = sum(write_units(one.size_bytes) for one in [item, *listed])
+        assert hot.put([item, *listed], _long) == units
+        by_key = {held.key: held.run for held in hot.chunks([item.key, listed[0].key])}
+        assert strategies.ranked_cells(by_key[item.key]) == strategies.ranked_cells(run)
+        span = Span(BUCKET_S * US, (BUCKET_S + HOUR_S) * US)
+        (page,) = hot.read("packed-1", span, HOUR_S)
+        assert len(page.chunks) == 2
+        assert page.size_bytes == item.size_bytes + listed[0].size_bytes
+
     def test_put_bills_the_larger_of_the_old_and_the_new_item(self, hot: HotStore) -> None:
         large = make_item({"pk": {"S": "x"}, "sk": {"S": "y"}, "text": {"S": "a" * 2500}})
         small = make_item({"pk": {"S": "x"}, "sk": {"S": "y"}, "text": {"S": "a"}})

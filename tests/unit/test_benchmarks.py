@@ -2,17 +2,18 @@
 
 import base64
 import json
+import random
 import re
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from benchmarks import packing, workload
+from benchmarks import packing, soak_packed, workload
 from benchmarks.measure import Paired, Row, rounded
 from benchmarks.page import FIELDS, page
 from ingest.kinesis_records import records, user_records
-from ingest.reading import Run
+from ingest.reading import Column, Run
 from ingest.wire import decode
 
 HERE = Path(__file__).resolve().parents[2] / "benchmarks"
@@ -160,3 +161,52 @@ def test_f7_on_a_grid_weighs_what_our_own_chunk_weighs():
     run = Run("s", ts_us, {"value": [20 + place / 16 for place in range(299)]}, 0)
     (item,) = packing._chunks(run)
     assert packing.f7_bytes(run) == item.size_bytes
+
+
+# --- the soak of the packed codec -------------------------------------------------------
+
+
+def test_a_short_soak_compares_every_point_it_packs(monkeypatch):
+    monkeypatch.setattr(soak_packed, "DAMAGED", 1)
+    done = soak_packed.soak(5, 60_000)
+    assert done.packed_points >= 60_000
+    assert done.packed_chunks > 3
+    assert done.damaged == done.packed_chunks
+
+
+@pytest.mark.parametrize("what", ["ts_us", "metrics"])
+def test_the_soak_stops_at_the_first_difference(monkeypatch, what):
+    honest = soak_packed.chunk.decode_item
+
+    def wrong(item):
+        found = honest(item)
+        if what == "ts_us":
+            found.run.ts_us[-1] += 1
+        else:
+            next(reversed(found.run.metrics.values()))[-1] = "else"
+        return found
+
+    monkeypatch.setattr(soak_packed.chunk, "decode_item", wrong)
+    monkeypatch.setattr(soak_packed, "DAMAGED", 0)
+    with pytest.raises(RuntimeError, match="differ"):
+        soak_packed.soak(5, 1)
+
+
+def test_the_soak_stops_where_damage_goes_unseen(monkeypatch):
+    monkeypatch.setattr(soak_packed, "DAMAGED", 1)
+    monkeypatch.setattr(soak_packed.chunk, "decode_item", lambda item: None)
+    with pytest.raises(RuntimeError, match="without complaint"):
+        soak_packed._expect_corrupt('{"v":{"B":"AAAAAAAAAAAA"}}', random.Random(1))
+
+
+# --- layout g9 --------------------------------------------------------------------------
+
+
+def test_a_packed_chunk_is_as_small_as_layout_g9_but_for_shape_and_checksum():
+    rng = random.Random(1)
+    times = [i * 1_000_000 + rng.randrange(9) * 1000 for i in range(300)]
+    column: Column = [rng.random() for _ in times]
+    run = Run("s", [workload.START_S * 1_000_000 + t for t in times], {"value": column}, 0)
+    (item,) = packing._chunks(run, "packed")
+    assert '"c":{"S":"p"}' in item.body
+    assert item.size_bytes <= packing.g9_bytes(run) + 20

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ingest.errors import BadInput
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -32,7 +34,8 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["replay", "nowhere.csv"], 3, "nowhere.csv"),
         (["up", "--bucket", "7m"], 2, "bucket"),
         (["up", "--archive-after", "8d"], 2, "hot-retention"),
-        (["up", "--codec", "packed"], 2, "--codec"),
+        (["up", "--codec", "zip"], 2, "--codec"),
+        (["deploy", "--codec", "zip"], 2, "--codec"),
         (["deploy", "--hot-retention", "48h"], 4, "48 h"),
         (["deploy", "--target", "moon"], 2, "--target"),
         (["deploy", "--parameter", "ShardCount"], 2, "NAME=VALUE"),
@@ -63,3 +66,15 @@ def test_help_loads_nothing_heavy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_packed_is_refused_where_pcodec_is_not_installed(monkeypatch):
+    import importlib.util
+
+    from cli.options import check_codec
+
+    assert check_codec("packed") == "packed"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert check_codec("list") == "list"
+    with pytest.raises(BadInput, match=r"--codec: packed needs pcodec.*thermocline\[packed\]"):
+        check_codec("packed")

@@ -230,6 +230,8 @@ class TestDigests:
     def test_fixed_values(self):
         arn = "arn:aws:kinesis:eu-central-1:000000000000:stream/readings"
         assert keys.batch_id(arn, "shardId-000000000000", 3600, ["1", "2"]) == "3gqymwfbpdkog4a7"
+        packed = keys.batch_id(arn, "shardId-000000000000", 3600, ["1", "2"], "packed 1.1.0")
+        assert packed == "tay2cumemm5wsqpy"
         assert keys.reject_id(arn, "shardId-000000000000", "1", "0") == "h3n3rfulp74ewfbavu5bqvk6"
         assert keys.chunks_digest([Key("s#a", "k1"), Key("s#b", "k0")]) == "mjuxxfqjrsvq42ufu4vpmyn3kccecmou"
 
@@ -242,8 +244,10 @@ class TestDigests:
             keys.batch_id("a", "s", 3600, ["12"]),
             keys.batch_id("as", "", 3600, ["1", "2"]),
             keys.batch_id("a", "s", 900, ["1", "2"]),
+            keys.batch_id("a", "s", 900, ["1", "2"], "packed 1.1.0"),
+            keys.batch_id("a", "s", 900, ["1", "2"], "packed 1.2.0"),
         }
-        assert len(names) == 7
+        assert len(names) == 9
         assert all(len(name) == 16 and name.isalnum() and name.islower() for name in names)
 
     def test_the_digest_of_chunks_does_not_depend_on_their_order(self):

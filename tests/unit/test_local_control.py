@@ -32,6 +32,9 @@ class Fake:
     def status(self) -> dict[str, Any]:
         return {"readings": 7}
 
+    def batches(self) -> dict[str, Any]:
+        return {"batches": [], "dropped": 3}
+
     def store(self, progress: Callable[[str], None]) -> None:
         progress("0 records to go")
 
@@ -76,6 +79,7 @@ def state(fake: Fake) -> Iterator[State]:
 def test_calls_reach_the_stack_and_say_how_they_get_on(state: State, fake: Fake) -> None:
     told: list[str] = []
     assert control.status(state) == {"readings": 7}
+    assert control.batches(state) == {"batches": [], "dropped": 3}
     control.flush(state, told.append)
     assert told == ["2 records to go", "1 record to go"]
     assert control.expire(state, 1_900_000_000, told.append) == {"tickets": 1, "chunks": 2}

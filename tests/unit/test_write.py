@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -113,6 +114,25 @@ class TestRepeat:
         world.store(batch)
         once = dict(world.hot.items)
         assert world.store(batch).new_sensors == 0
+        assert world.hot.items == once
+
+    def test_the_same_batch_after_a_change_of_codec_takes_no_chunk_s_place(self):
+        """The packed codec cuts long runs elsewhere: parts of one must never be mixed with those of the other."""
+        world = World()
+        rng = random.Random(1)
+        times = [NOW_US + i for i in range(20_000)]
+        run = Run("press-7", times, {"a": [rng.random() for _ in times]}, 1)
+        batch = [record(1, run)]
+        world.store(batch)
+        listed = world.chunk_keys()
+        world.store(batch, codec="packed")
+        packed = [key for key in world.chunk_keys() if key not in listed]
+        assert len(listed) > len(packed) > 1
+        for chosen in (listed, packed, world.chunk_keys()):
+            found = merge([decode_item(world.hot.items[key]).run for key in chosen])
+            assert (found.ts_us, found.metrics) == (run.ts_us, run.metrics)
+        once = dict(world.hot.items)
+        world.store(batch, codec="packed")
         assert world.hot.items == once
 
     def test_the_same_batch_later_writes_the_same_chunks_to_be_kept_longer(self):

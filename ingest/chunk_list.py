@@ -1,0 +1,233 @@
+"""The list codec of chunks, both ways: times and values as numbers, texts and booleans anyone can read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise, repeat
+from math import gcd
+from operator import sub
+from typing import cast
+
+import msgspec
+
+from ingest.item import Attribute, number_size
+from ingest.keys import US
+from ingest.reading import MAX_INT_DIGITS, Column, Run, Value, canonical, number
+
+ELEMENT = 1
+"""Bytes an element of a list or map takes beside its value."""
+CONTAINER = 3
+"""Bytes a list or map takes beside its elements."""
+_NUMBERS = frozenset({int, float})
+_JOIN = b'"},{"N":"'
+
+
+class _NumberSizes(dict[int | float, int]):
+    """Sizes of numbers met before, of one type: a float and an int may be equal and differ in digits."""
+
+    def __missing__(self, value: int | float) -> int:
+        if len(self) > 50_000:
+            self.clear()
+        size = self[value] = number_size(repr(value)) + ELEMENT
+        return size
+
+
+_int_sizes = _NumberSizes()
+_float_sizes = _NumberSizes()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Part of an item: its JSON and its billed bytes; of a whole body, its codec."""
+
+    json: str
+    size_bytes: int
+    codec: str = "list"
+
+
+# --- run -> attributes ------------------------------------------------------------------
+
+
+def body(run: Run, bucket_start_s: int, head_bytes: int = 0) -> Text:
+    """The attributes that hold times and values, as lists whatever the rest of the item weighs."""
+    del head_bytes
+    start = str(run.ts_us[0] - bucket_start_s * US)
+    times, spread = _times(run)
+    columns = [
+        (name, list_column(column, spread, len(run.ts_us)))
+        for name, column in run.metrics.items()
+        if column[0] is not None or column.count(None) < len(column)
+    ]
+    named = ",".join(f"{json.dumps(name)}:{column.json}" for name, column in columns)
+    size = len("t0") + number_size(start) + len("v") + CONTAINER
+    size += sum(ELEMENT + len(name) + column.size_bytes for name, column in columns)
+    return Text(f'"t0":{{"N":"{start}"}},{times.json}"v":{{"M":{{{named}}}}}', size + times.size_bytes)
+
+
+def _times(run: Run) -> tuple[Text, list[int] | None]:
+    """The time attributes, and where each reading stands on the grid if it has holes.
+
+    The smallest of: a step (missing instants are NULL in the values), a step and each
+    reading's distance from that grid, or the deltas.
+    """
+    ts_us = run.ts_us
+    if len(ts_us) == 1:
+        return Text("", 0), None
+    deltas = list(map(sub, ts_us[1:], ts_us))
+    if deltas.count(deltas[0]) == len(deltas):
+        return step_text(deltas[0]), None
+    plain = number_list("t", deltas)
+    step = sorted(deltas)[len(deltas) // 2]
+    offsets = [ts - ts_us[0] - i * step for i, ts in enumerate(ts_us)][1:]
+    jitter = number_list("t", offsets)
+    best = plain
+    if jitter.size_bytes + step_text(step).size_bytes < plain.size_bytes:
+        best = Text(step_text(step).json + jitter.json, jitter.size_bytes + step_text(step).size_bytes)
+    grid = gcd(*deltas)
+    places = (ts_us[-1] - ts_us[0]) // grid + 1
+    holes = places - len(ts_us)
+    if step_text(grid).size_bytes + 2 * holes * len(run.metrics) < best.size_bytes:
+        spread = [(ts - ts_us[0]) // grid for ts in ts_us]
+        lost = sum(_constant_saving(column) for column in run.metrics.values())
+        if step_text(grid).size_bytes + 2 * holes * len(run.metrics) + lost < best.size_bytes:
+            return step_text(grid), spread
+    return best, None
+
+
+def step_text(step_us: int) -> Text:
+    """The attribute that holds the step of a grid."""
+    return Text(f'"dt":{{"N":"{step_us}"}},', len("dt") + number_size(str(step_us)))
+
+
+def number_list(name: str, numbers: Sequence[int]) -> Text:
+    """An attribute of that name that lists the numbers."""
+    size = len(name) + CONTAINER + sum(map(_int_sizes.__getitem__, numbers))
+    inner = '"},{"N":"'.join(map(str, numbers))
+    return Text(f'"{name}":{{"L":[{{"N":"{inner}"}}]}},', size)
+
+
+def _constant_saving(column: Column) -> int:
+    """Bytes a constant column saves by standing as one value."""
+    if not is_constant(column):
+        return 0
+    return CONTAINER + (len(column) - 1) * (ELEMENT + cell_text(column[0]).size_bytes)
+
+
+def is_constant(column: Column) -> bool:
+    """Whether every reading has the same value, of the same type."""
+    first = column[0]
+    return first is not None and column.count(first) == len(column) and len(set(map(type, column))) == 1
+
+
+def list_column(column: Column, spread: list[int] | None, count: int) -> Text:
+    """The value of `v` for a column of `count` readings.
+
+    One value where it is constant, else a list; `spread` gives each reading's place in it on a grid with holes.
+    """
+    if spread is not None:
+        spaced: Column = [None] * (spread[-1] + 1)
+        for place, cell in zip(spread, column, strict=True):
+            spaced[place] = cell
+        column = spaced
+    elif count > 1 and is_constant(column):
+        return cell_text(column[0])
+    kinds = set(map(type, column))
+    if kinds <= _NUMBERS:
+        numbers = cast(list[int | float], column)
+        if len(kinds) == 1:
+            size = CONTAINER + sum(map((_int_sizes if int in kinds else _float_sizes).__getitem__, numbers))
+        else:
+            size = CONTAINER + sum(number_size(repr(value)) + ELEMENT for value in numbers)
+        inner = msgspec.json.encode(column)[1:-1].replace(b",", _JOIN)
+        return Text(f'{{"L":[{{"N":"{inner.decode()}"}}]}}', size)
+    cells = [cell_text(cell) for cell in column]
+    size = CONTAINER + sum(cell.size_bytes + ELEMENT for cell in cells)
+    return Text(f'{{"L":[{",".join([cell.json for cell in cells])}]}}', size)
+
+
+def cell_text(value: Value | None) -> Text:
+    """One value as an AttributeValue; NULL where it is absent."""
+    if value is None:
+        return Text('{"NULL":true}', 1)
+    if isinstance(value, bool):
+        return Text('{"BOOL":true}' if value else '{"BOOL":false}', 1)
+    if isinstance(value, str):
+        return Text(f'{{"S":{json.dumps(value, ensure_ascii=False)}}}', len(value.encode()))
+    text = canonical(value)
+    return Text(f'{{"N":"{text}"}}', number_size(text))
+
+
+# --- attributes -> run ------------------------------------------------------------------
+
+
+def decode_run(item: Mapping[str, Attribute], sensor_id: str, bucket_start_s: int, count: int) -> Run:
+    """The run of an item. Raises KeyError, ValueError or TypeError where its parts contradict each other."""
+    stored = cast(dict[str, Attribute], item["v"]["M"])
+    lists = [len(cast(list[Attribute], value["L"])) for value in stored.values() if "L" in value]
+    places = lists[0] if lists else count
+    if any(length != places for length in lists) or places < count:
+        raise ValueError("its columns differ in length")
+    ts_us = _decode_times(item, bucket_start_s * US + int(cast(str, item["t0"]["N"])), places)
+    columns: dict[str, Column] = {}
+    for name, value in stored.items():
+        if "L" in value:
+            columns[name] = decode_list(cast(list[dict[str, object]], value["L"]))
+        else:
+            columns[name] = list(repeat(decode_cell(value), places))
+    if places > count:
+        kept = [
+            i
+            for i, cells in enumerate(zip(*columns.values(), strict=True))
+            if any(c is not None for c in cells)
+        ]
+        ts_us = [ts_us[i] for i in kept]
+        columns = {name: [column[i] for i in kept] for name, column in columns.items()}
+    if len(ts_us) != count:
+        raise ValueError(f"it says {count} readings and holds {len(ts_us)}")
+    return Run(sensor_id, ts_us, columns, int(cast(str, item["at"]["N"])))
+
+
+def _decode_times(item: Mapping[str, Attribute], first_us: int, places: int) -> list[int]:
+    step = int(cast(str, item["dt"]["N"])) if "dt" in item else 0
+    if "t" not in item:
+        return [first_us + i * step for i in range(places)]
+    listed = [int(element["N"]) for element in cast(list[dict[str, str]], item["t"]["L"])]
+    if len(listed) != places - 1:
+        raise ValueError(f"it has {len(listed)} time steps for {places} instants")
+    if step:
+        ts_us = [first_us, *(first_us + (i + 1) * step + offset for i, offset in enumerate(listed))]
+    else:
+        ts_us = list(accumulate(listed, initial=first_us))
+    if any(a >= b for a, b in pairwise(ts_us)):
+        raise ValueError("its times do not increase")
+    return ts_us
+
+
+def decode_list(elements: Iterable[Mapping[str, object]]) -> Column:
+    """The values of a list's elements; numbers are ints where integral, else floats."""
+    texts = [element.get("N") for element in elements]
+    if None not in texts:
+        joined = ",".join(cast(list[str], texts))
+        # A service may answer with an exponent, where a long integer would lose digits as a double,
+        # or with every digit of 9.99e125, which is a float for all that.
+        if "E" in joined or max(map(len, cast(list[str], texts)), default=0) > MAX_INT_DIGITS:
+            return [number(cast(str, text)) for text in texts]
+        try:
+            return msgspec.json.decode(f"[{joined}]", type=list[int | float])  # pyright: ignore[reportReturnType]
+        except msgspec.MsgspecError:
+            return [number(cast(str, text)) for text in texts]
+    return [decode_cell(element) for element in elements]
+
+
+def decode_cell(element: Mapping[str, object]) -> Value | None:
+    """The value of one AttributeValue. Raises ValueError for a type no chunk holds."""
+    ((kind, value),) = element.items()
+    if kind == "N":
+        return number(cast(str, value))
+    if kind in ("S", "BOOL"):
+        return cast(Value, value)
+    if kind == "NULL":
+        return None
+    raise ValueError(f"a value of type {kind}")
