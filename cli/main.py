@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli import archive, clock, demo, deploy, gateway, read, rejects, send, sensors, stack
+from cli import archive, clock, cost, demo, deploy, gateway, read, rejects, send, sensors, stack
 from ingest.errors import ThermoclineError
 
 HELP = """Sensor readings warm in DynamoDB, cold in S3, and one query that sees through both.
@@ -77,6 +77,7 @@ app.command()(read.latest)
 app.add_typer(sensors.app, name="sensors")
 app.add_typer(archive.app, name="archive")
 app.add_typer(rejects.app, name="rejects")
+app.command()(cost.cost)
 app.command()(stack.expire)
 app.command()(stack.flush)
 app.command()(clock.clock)

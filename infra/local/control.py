@@ -22,6 +22,7 @@ __all__ = [
     "ControlServer",
     "Controlled",
     "State",
+    "batches",
     "expire",
     "find_running",
     "flush",
@@ -42,6 +43,10 @@ class Controlled(Protocol):
 
     def status(self) -> dict[str, Any]:
         """What runs, as JSON."""
+        ...
+
+    def batches(self) -> dict[str, Any]:
+        """Which batches were stored, as JSON."""
         ...
 
     def store(self, progress: Progress) -> None:
@@ -100,14 +105,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Nothing: the CLI's own calls are no news."""
 
     def do_GET(self) -> None:
-        """Status."""
+        """Status, batches."""
         if not self._trusted():
             return
-        if self.path != "/status":
+        controlled = self.server.controlled
+        answers = {"/status": controlled.status, "/batches": controlled.batches}
+        if self.path not in answers:
             self._answer(404, {"error": "NotFound", "message": self.path})
             return
         try:
-            self._answer(200, self.server.controlled.status())
+            self._answer(200, answers[self.path]())
         except Exception as error:  # noqa: BLE001 - whatever happened, the caller is told
             self._answer(500, _told(error))
 
@@ -211,6 +218,12 @@ def _told(error: Exception) -> dict[str, Any]:
 def status(state: State) -> dict[str, Any]:
     """What the stack says of itself. Raises Unavailable."""
     with _request(state, "GET", "/status") as response:
+        return cast(dict[str, Any], json.loads(response.read()))
+
+
+def batches(state: State) -> dict[str, Any]:
+    """Which batches the stack stored (`infra.local.journal.Journal.snapshot`). Raises Unavailable."""
+    with _request(state, "GET", "/batches") as response:
         return cast(dict[str, Any], json.loads(response.read()))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from infra.local.counters import Counters
 from infra.local.faults import SERVICE_FAULTS
+from infra.local.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,8 @@ class Answer:
     """How one invocation ended.
 
     `reached` False: the function never ran (throttled, deleted, service not there), which
-    uses no retry. `function_error` None: it returned. `reason` says in words what failed.
+    uses no retry. `function_error` None: it returned. `reason` says in words what failed; `log` is
+    the end of what the function logged.
     """
 
     reached: bool
@@ -23,6 +25,7 @@ class Answer:
     function_error: str | None = None
     request_id: str = ""
     reason: str = ""
+    log: str = ""
 
 
 class Invoker:
@@ -31,6 +34,7 @@ class Invoker:
     def __init__(self, functions: Any, counters: Counters) -> None:
         self._functions = functions
         self._counters = counters
+        self.journal = Journal()
 
     def invoke(self, function_arn: str, body: bytes) -> Answer:
         """Invoke the function with the event and wait. Never raises for what the service or function does."""
@@ -48,7 +52,7 @@ class Invoker:
         request_id = str(response["ResponseMetadata"].get("RequestId", ""))
         function_error: str | None = response.get("FunctionError")
         if function_error is None:
-            return Answer(reached=True, payload=payload, request_id=request_id)
+            return Answer(reached=True, payload=payload, request_id=request_id, log=tail)
         self._counters.add(name, "Errors", 1)
         reason = f"{name} failed: {payload[:500].decode('utf-8', 'replace')}"
         return Answer(

@@ -220,6 +220,8 @@ class Lane:
             if self._stopping.is_set() and not answer.reached:
                 return
             verdict = _judge(work, answer, mapping.rules)
+            if verdict.done and mapping.service == "kinesis":
+                self._invoker.journal.add(self._shard_id, mapping.lanes, verdict.done, answer.log)
             self._tracker.finish([record.sequence for record in verdict.done])
             if verdict.given_up:
                 self._give_up(verdict.given_up, "RetryAttemptsExhausted", work.invocations + 1, answer)

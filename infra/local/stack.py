@@ -179,6 +179,11 @@ class LocalStack:
             "functions": sources["counters"],
         }
 
+    def batches(self) -> dict[str, Any]:
+        """Which batches were stored since the start. Raises Unavailable."""
+        parts, _ = self._running()
+        return parts.sources.invoker.journal.snapshot()
+
     def store(self, progress: Progress) -> None:
         """Return when everything sent so far is stored; open windows are closed. Raises Unavailable."""
         parts, _ = self._running()
