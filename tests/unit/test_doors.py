@@ -63,6 +63,9 @@ class Spoken:
             entry = json.loads(line)
             (described,) = entry["_aws"]["CloudWatchMetrics"]
             assert described["Namespace"] == "Thermocline"
+            if "reason" not in entry:
+                assert described["Dimensions"] == [["stack", "service"]]
+                assert entry["stack"] == "thermocline"
             label = f"{entry['reason']}: " if "reason" in entry else ""
             for metric in described["Metrics"]:
                 (value,) = entry[metric["Name"]]
