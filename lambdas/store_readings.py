@@ -9,7 +9,8 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 from ingest.keys import Layout
 from ingest.kinesis_records import failures, records
-from ingest.stores import HotStore, Registry, RejectStore, RemainingMs
+from ingest.retry_event import is_retry, store_again
+from ingest.stores import HotStore, Registry, RejectKeeper, RemainingMs
 from ingest.write import Stored, store_batch
 from lambdas import _door
 
@@ -22,7 +23,7 @@ def handle(
     event: Mapping[str, Any],
     hot: HotStore,
     registry: Registry,
-    rejects: RejectStore,
+    rejects: RejectKeeper,
     layout: Layout,
     now_s: int,
     remaining_ms: RemainingMs,
@@ -37,6 +38,25 @@ def handle(
         now_s=now_s,
         remaining_ms=remaining_ms,
     )
+
+
+def respond(
+    event: Mapping[str, Any],
+    hot: HotStore,
+    registry: Registry,
+    rejects: RejectKeeper,
+    layout: Layout,
+    now_s: int,
+    remaining_ms: RemainingMs,
+) -> tuple[Stored, dict[str, Any]]:
+    """What was stored of the event, and the function's answer: the partial batch response, and for
+    what `rejects retry` sends also what is still wrong with it. Raises Unavailable."""
+    if is_retry(event):
+        return store_again(
+            event, hot=hot, registry=registry, layout=layout, now_s=now_s, remaining_ms=remaining_ms
+        )
+    stored = handle(event, hot, registry, rejects, layout, now_s, remaining_ms)
+    return stored, failures(stored.failed_sequence)
 
 
 def _tell(stored: Stored, now_s: float) -> None:
@@ -67,11 +87,11 @@ def _tell(stored: Stored, now_s: float) -> None:
 
 @_metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Lambda's entry: returns the partial batch response ("Configuring partial batch response")."""
+    """Lambda's entry: returns the answer of `respond` ("Configuring partial batch response")."""
     _, stores = _door.deployment()
     now_s = _door.now_s()
     layout = _door.layout(stores.hot, now_s)
-    stored = handle(
+    stored, answer = respond(
         event,
         stores.hot,
         stores.registry,
@@ -81,4 +101,4 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         context.get_remaining_time_in_millis,
     )
     _tell(stored, now_s)
-    return failures(stored.failed_sequence)
+    return answer
