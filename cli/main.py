@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli import archive, clock, cost, demo, deploy, gateway, read, rejects, send, sensors, stack
+from cli import archive, clock, cost, demo, deploy, doctor, gateway, read, rejects, send, sensors, stack
 from ingest.errors import ThermoclineError
 
 HELP = """Sensor readings warm in DynamoDB, cold in S3, and one query that sees through both.
@@ -69,6 +69,7 @@ app.command()(demo.demo)
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.command()(doctor.doctor)
 app.command()(send.simulate)
 app.command()(send.replay)
 app.command()(gateway.gateway)

@@ -135,17 +135,33 @@ def status(
     ] = None,
     stack: options.Stack = options.DEFAULT_STACK,
 ) -> None:
-    """Show what runs and what it consumed. Also how far behind it is and how much it holds."""
+    """Show what runs and what it consumed. Also how far behind it is and how much it holds.
+
+    `health` tells what threatens readings: how long records wait in either stream, how late the oldest
+    unarchived manifest is and how much of its margin that uses up, rejects, batches that were given up,
+    throttles, failed invocations and lost chunks of the last 24 h. What a target cannot tell is null,
+    with the reason under `unknown`. On AWS one call asks CloudWatch for all of it.
+    """
     if fmt not in (None, "table", "json"):
         raise BadInput(f"--format: {fmt!r} cannot be used here; use table or json.")
     target = find(stack)
-    found = _local_status(target) if target.local else _deployed_status(target)
+    found = _local_status(target) if target.local else _deployed_status(target, stack)
     if fmt == "json" or (fmt is None and not sys.stdout.isatty()):
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
         return
     for name, value in found.items():
-        for label, text in _lines(name.replace("_", " "), value):
+        lines = _health_lines(value) if name == "health" else _lines(name.replace("_", " "), value)
+        for label, text in lines:
             sys.stdout.write(f"{label:<28}{text}\n")
+
+
+def _health_lines(health: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a person reads of the vital signs: a line each, or why it is not known."""
+    unknown: dict[str, str] = health["unknown"]
+    yield "health", "what threatens readings; `thermocline doctor` says what to do"
+    for name, value in health.items():
+        if name != "unknown":
+            yield f"  {name.replace('_', ' ')}", f"- ({unknown[name]})" if name in unknown else _text(value)
 
 
 def _lines(label: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -183,8 +199,11 @@ def _local_status(target: Target) -> dict[str, Any]:
     return control.status(target.local)
 
 
-def _deployed_status(target: Target) -> dict[str, Any]:
-    """What can be read of a deployment through its table and buckets."""
+def _deployed_status(target: Target, stack: str) -> dict[str, Any]:
+    """What can be read of a deployment through its table and buckets, and from CloudWatch."""
+    from cli.doctor import sources
+    from infra.doctor.examine import vitals
+    from infra.doctor.vitals import as_json
     from ingest import keys
     from ingest.reading import EARLIEST_US, Span
 
@@ -203,6 +222,7 @@ def _deployed_status(target: Target) -> dict[str, Any]:
         "segments": len(segments),
         "segment_rows": sum(segment.rows for segment in segments),
         "segment_bytes": sum(segment.size_bytes for segment in segments),
+        "health": as_json(vitals(sources(target, stack))),
     }
 
 

@@ -15,6 +15,7 @@ from ingest.settings import Settings, endpoint_from_env
 if TYPE_CHECKING:
     from infra.local.control import State
     from ingest.query import Sources
+    from ingest.retry import Invoke
     from ingest.stores.connect import Stores
 
 
@@ -28,6 +29,7 @@ class Target:
     table: str
     archive_bucket: str
     rejects_bucket: str
+    store_function: str
     local: State | None
 
     def client(self, service: str, **options: Any) -> Any:
@@ -42,6 +44,12 @@ class Target:
 
         settings = Settings(self.table, self.archive_bucket, self.rejects_bucket)
         return connect.stores(settings, endpoint_url=self.endpoint_url, region=self.region)
+
+    def batch_door(self) -> Invoke:
+        """Has the deployed store_readings work on an event, and waits."""
+        from ingest.stores.functions import CLIENT_OPTIONS, LambdaFunction
+
+        return LambdaFunction(self.client("lambda", **CLIENT_OPTIONS), self.store_function).invoke
 
     def sources(self, stores: Stores) -> Sources:
         """What a query reads from."""
@@ -84,6 +92,7 @@ def of_outputs(
         table=outputs["TableName"],
         archive_bucket=outputs["ArchiveBucket"],
         rejects_bucket=outputs["RejectsBucket"],
+        store_function=outputs["StoreReadingsFunction"],
         local=state,
     )
 

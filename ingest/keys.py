@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from ingest.errors import BadInput, Corrupt
@@ -18,6 +20,8 @@ SEGMENT_PREFIX = "readings/v1/"
 REJECT_PREFIX = "rejects/"
 FAILED_BATCH_PREFIX = "aws/lambda/"
 """Where Lambda's S3 on-failure destination writes ("Retaining discarded batch records")."""
+_STORED_AGAIN = "retried-"  # no batch id has a hyphen
+_FAILED_ON = re.compile(r"/(\d{4})/(\d{2})/(\d{2})/[^/]*$")
 REGISTRY_SHARDS = 16
 TICKET_PREFIX = "t#"
 CHUNK_PREFIX = "s#"
@@ -132,11 +136,13 @@ def bucket_start_s(ts_us: int, bucket_s: int) -> int:
     return ts_us // (bucket_s * US) * bucket_s
 
 
+@lru_cache(4096)
 def bucket_text(start_s: int) -> str:
     """A bucket's start as sortable text, to the minute: `2026-11-20T22:00Z`."""
     return datetime.fromtimestamp(start_s, UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
+@lru_cache(4096)
 def bucket_from_text(text: str) -> int:
     """The inverse of `bucket_text`. Raises ValueError."""
     return int(datetime.strptime(text, "%Y-%m-%dT%H:%MZ").replace(tzinfo=UTC).timestamp())
@@ -167,15 +173,16 @@ def _digest(parts: Iterable[str], size_bytes: int) -> str:
 
 
 def batch_id(
-    stream_arn: str, shard_id: str, bucket_s: int, sequences: Sequence[str], writer: str = ""
+    stream_arn: str, shard_id: str, bucket_s: int, sequences: Sequence[str], writer: str = "", content: str = ""
 ) -> str:
     """16 characters that name a batch: the same records in the same batch, the same name.
 
     `bucket_s` is the width of the buckets they are stored in: a batch that is repeated after
     the width was changed cuts other chunks, and must not put them in the place of the first ones.
-    For the same reason `writer` names the codec they are stored in; the list codec has no name here.
+    For the same reason `writer` names the codec they are stored in (the list codec has no name
+    here), and `content` tells how much was read from the records: another release may read more.
     """
-    cut = f"{bucket_s} {writer}" if writer else str(bucket_s)
+    cut = " ".join(filter(None, (str(bucket_s), writer, content)))
     return _digest([stream_arn, shard_id, cut, *sequences], 10)
 
 
@@ -325,4 +332,38 @@ def parse_segment_name(name: str) -> tuple[str, str] | None:
 
 def reject_name(date: str, batch: str) -> str:
     """Object name of the rejects of one batch."""
-    return f"{REJECT_PREFIX}date={date}/{batch}.json.gz"
+    return f"{reject_folder(date)}{batch}.json.gz"
+
+
+def reject_folder(date: str) -> str:
+    """What the names of a date's reject objects begin with."""
+    return f"{REJECT_PREFIX}date={date}/"
+
+
+def stored_again_prefix(date: str) -> str:
+    """What the names of the objects begin with that say which of a date's rejects are stored now."""
+    return f"{reject_folder(date)}{_STORED_AGAIN}"
+
+
+def stored_again_name(date: str, ids: Iterable[str]) -> str:
+    """Name of the object that says of these rejects, which arrived on the date, that they are stored now."""
+    return f"{stored_again_prefix(date)}{_digest(sorted(ids), 10)}.json.gz"
+
+
+def parse_reject_name(name: str) -> str | None:
+    """The date of an object of rejects; None for every other name."""
+    folder, _, leaf = name.removeprefix(REJECT_PREFIX).partition("/")
+    date = folder.removeprefix("date=")
+    known = name == reject_name(date, leaf.removesuffix(".json.gz")) and "/" not in leaf
+    return date if known and not leaf.startswith(_STORED_AGAIN) else None
+
+
+def parse_failed_batch_name(name: str) -> str | None:
+    """The date on which a batch was given up, from `.../YYYY/MM/DD/...`; None where the name tells none."""
+    found = _FAILED_ON.search(name)
+    return "-".join(found.groups()) if found else None
+
+
+def failed_batch_id(name: str) -> str:
+    """24 characters that stand for the name of a batch that was given up."""
+    return _digest([name], 15)

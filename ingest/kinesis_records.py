@@ -17,6 +17,8 @@ MOST_USER_RECORDS = 20_000
 """How many user records one aggregated record may hold."""
 MOST_AGGREGATE_BYTES = 10 * 1024 * 1024
 """What one aggregated record may weigh: the largest record a stream can be set to take."""
+MOST_ARRIVAL_MS = 253_402_300_800_000
+"""10000-01-01T00:00:00Z, past which no date can be written."""
 
 _MD5_BYTES = 16
 _MOST_VARINT_BYTES = 10
@@ -81,7 +83,7 @@ def _arrival_ms(value: object) -> int | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     milliseconds = round(value * 1000)
-    return milliseconds if 0 < milliseconds < 2**53 else None
+    return milliseconds if 0 < milliseconds < MOST_ARRIVAL_MS else None
 
 
 def _data(value: object) -> tuple[bytes, Problem | None]:

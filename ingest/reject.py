@@ -7,7 +7,8 @@ import binascii
 import gzip
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -71,7 +72,8 @@ class Problem:
 
     `part` tells where inside the user record ("line 3", "metric temperature"); `payload`
     is the smallest self-contained piece of the original bytes, None meaning the whole user
-    record; `count` is how many values or readings were lost to it.
+    record; `count` is how many values or readings were lost to it. `addressed_to` is the sensor
+    that the MQTT topic of an addressed payload named, fit or not; None for all other payloads.
     """
 
     reason: str
@@ -80,6 +82,7 @@ class Problem:
     payload: bytes | None = None
     sensor_id: str | None = None
     count: int = 1
+    addressed_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ class Reject:
 
     `id` is `keys.reject_id` of the stream, shard, sequence and `offset` (the user record's place
     in the Kinesis record, then part and reason), so it is the same in every batch; `arrival_ms` is when the stream
-    took the record (epoch milliseconds); `sha256` is that of `payload`, in hex.
+    took the record (epoch milliseconds); `sha256` is that of `payload`, in hex; `addressed_to` is as
+    in Problem.
     """
 
     id: str
@@ -103,6 +107,7 @@ class Reject:
     count: int
     sha256: str
     payload: bytes
+    addressed_to: str | None = None
 
 
 def encode_rejects(rejects: Sequence[Reject]) -> bytes:
@@ -112,9 +117,9 @@ def encode_rejects(rejects: Sequence[Reject]) -> bytes:
     for reject in rejects:
         if reject.sha256 not in payloads:
             payloads[reject.sha256] = base64.b64encode(reject.payload).decode()
-        entries.append({name: getattr(reject, name) for name in _KEPT})
-    document = {"version": VERSION, "rejects": entries, "payloads": payloads}
-    return gzip.compress(json.dumps(document, separators=(",", ":")).encode(), 6, mtime=0)
+        kept = _KEPT if reject.addressed_to is None else (*_KEPT, _ADDRESS)
+        entries.append({name: getattr(reject, name) for name in kept})
+    return _packed({"version": VERSION, "rejects": entries, "payloads": payloads})
 
 
 def decode_rejects(data: bytes) -> list[Reject]:
@@ -123,22 +128,64 @@ def decode_rejects(data: bytes) -> list[Reject]:
     Raises Corrupt where the bytes are damaged, of another version, or inflate beyond
     MOST_INFLATED_BYTES.
     """
-    if not data.startswith(GZIP_MAGIC):
-        raise Corrupt("An object of rejects is not gzip; it was not written by this project or is damaged.")
-    try:
-        document: dict[str, Any] = json.loads(inflate(data, MOST_INFLATED_BYTES))
-        if document["version"] != VERSION:
-            raise Corrupt(
-                f"Rejects of version {document['version']} cannot be read; read them with a newer release."
-            )
+    with _readable():
+        document = _opened(data)
         payloads = {digest: _payload(digest, text) for digest, text in document["payloads"].items()}
         return [_reject(entry, payloads) for entry in document["rejects"]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAgain:
+    """Rejects that were put through the door again and are stored now: their ids, and when
+    (epoch milliseconds). Kept beside the rejects, which stay as they are."""
+
+    ids: frozenset[str]
+    at_ms: int
+
+
+def encode_stored_again(stored: StoredAgain) -> bytes:
+    """One object, in the form of an object of rejects that keeps none."""
+    document: dict[str, object] = {"version": VERSION, "rejects": [], "payloads": {}}
+    return _packed({**document, "stored_again": sorted(stored.ids), "at_ms": stored.at_ms})
+
+
+def decode_stored_again(data: bytes) -> StoredAgain:
+    """The inverse of `encode_stored_again`. Raises Corrupt as `decode_rejects` does."""
+    with _readable():
+        document = _opened(data)
+        ids, at_ms = cast(list[Any], document["stored_again"]), document["at_ms"]
+        if type(at_ms) is not int or type(ids) is not list or not all(type(one) is str for one in ids):
+            raise ValueError("a field has the wrong type")
+        return StoredAgain(frozenset(ids), at_ms)
+
+
+def _packed(document: Mapping[str, object]) -> bytes:
+    return gzip.compress(json.dumps(document, separators=(",", ":")).encode(), 6, mtime=0)
+
+
+def _opened(data: bytes) -> dict[str, Any]:
+    if not data.startswith(GZIP_MAGIC):
+        raise Corrupt("An object of rejects is not gzip; it was not written by this project or is damaged.")
+    document: dict[str, Any] = json.loads(inflate(data, MOST_INFLATED_BYTES))
+    if document["version"] != VERSION:
+        raise Corrupt(
+            f"Rejects of version {document['version']} cannot be read; read them with a newer release."
+        )
+    return document
+
+
+@contextmanager
+def _readable() -> Generator[None]:
+    """Whatever a damaged object leads to comes out as Corrupt."""
+    try:
+        yield
     except (Unopened, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Corrupt(f"An object of rejects cannot be read ({type(error).__name__}: {error}).") from error
 
 
 _TEXTS = ("id", "reason", "detail", "stream_arn", "shard_id", "sequence", "offset", "sha256")
 _KEPT = (*_TEXTS, "arrival_ms", "sensor_id", "count")
+_ADDRESS = "addressed_to"
 
 
 def _payload(digest: str, text: str) -> bytes:
@@ -157,7 +204,8 @@ def _reject(entry: dict[str, Any], payloads: dict[str, bytes]) -> Reject:
     sensor_id = entry["sensor_id"]
     if not all(type(text) is str for text in texts) or not all(type(number) is int for number in numbers):
         raise ValueError("a field has the wrong type")
-    if sensor_id is not None and type(sensor_id) is not str:
-        raise ValueError("sensor_id is not text")
-    fields = {name: entry[name] for name in _KEPT}
-    return Reject(**fields, payload=payloads[cast(str, entry["sha256"])])
+    addressed_to = entry.get(_ADDRESS)
+    if any(text is not None and type(text) is not str for text in (sensor_id, addressed_to)):
+        raise ValueError("sensor_id or addressed_to is not text")
+    fields: dict[str, Any] = {name: entry[name] for name in _KEPT}
+    return Reject(**fields, payload=payloads[cast(str, entry["sha256"])], addressed_to=addressed_to)

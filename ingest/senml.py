@@ -47,10 +47,12 @@ def read_pack(gather: Gather, records: Sequence[object]) -> None:
     """Add every record of the pack. A record that is bad costs only itself; a bad base field
     costs all that follow, as nothing after it can be known."""
     base = _Base()
+    only_base = True
     for position, record in enumerate(records):
         gather.place = f"record {position + 1}"
         if not isinstance(record, dict):
             gather.refuse("wrong_type", f"{kind_name(record)} where a SenML record is needed")
+            only_base = False
             continue
         fields = cast(dict[str, Any], record)
         try:
@@ -60,7 +62,11 @@ def read_pack(gather: Gather, records: Sequence[object]) -> None:
             return
         if fields.keys() <= {"bn", "bt", "bu", "bv", "bs", "bver"}:
             continue
+        only_base = False
         gather.attempt(_read_record, base, fields)
+    if only_base:
+        gather.place = ""
+        raise Unusable("empty_record", "a SenML pack of base fields only")
 
 
 def _rebase(base: _Base, fields: Mapping[str, Any]) -> None:

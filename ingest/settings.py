@@ -16,6 +16,7 @@ SETTINGS: dict[str, str] = {
     "THERMOCLINE_CODEC": "Codec of new chunks: `list` (default) or `packed`.",
     "THERMOCLINE_CHUNK_GRACE_S": "Seconds after which a chunk that a manifest names and the table lacks counts as "
     "never written; at least as long as a function may run. Default 900.",
+    "THERMOCLINE_STACK": "Name of the deployment: the dimension `stack` of every metric. Set by the template.",
 }
 """Every variable the functions read, with its meaning."""
 
@@ -53,6 +54,12 @@ def from_env(environ: Mapping[str, str] | None = None) -> Settings:
         codec=codec,
         chunk_grace_s=int(grace),
     )
+
+
+def stack_from_env(environ: Mapping[str, str] | None = None) -> str:
+    """The name of the deployment a function belongs to, `thermocline` where none is given."""
+    values = os.environ if environ is None else environ
+    return values.get("THERMOCLINE_STACK") or "thermocline"
 
 
 def endpoint_from_env(environ: Mapping[str, str] | None = None) -> str | None:

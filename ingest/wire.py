@@ -89,7 +89,8 @@ def _decode_addressed(found: Addressed, arrival_ms: int) -> tuple[list[Run], lis
     """What `_decode` says of the payload within; its problems carry that payload, not the address."""
     if found.size_bytes > len(found.payload):
         detail = f"a message of {found.size_bytes} bytes, of which the first {len(found.payload)} were kept"
-        return [], [Problem("too_large", detail, payload=found.payload)], len(found.payload)
+        cut = Problem("too_large", detail, payload=found.payload, addressed_to=found.sensor_id)
+        return [], [cut], len(found.payload)
     runs, problems, body_bytes = _decode(found.payload, arrival_ms, found.sensor_id)
     known = found.sensor_id if good_sensor_id(found.sensor_id) else None
     told = [
@@ -97,6 +98,7 @@ def _decode_addressed(found: Addressed, arrival_ms: int) -> tuple[list[Run], lis
             problem,
             payload=found.payload if problem.payload is None else problem.payload,
             sensor_id=problem.sensor_id or known,
+            addressed_to=found.sensor_id,
         )
         for problem in problems
     ]
@@ -148,6 +150,8 @@ def _read(gather: Gather, body: bytes) -> None:
         gather.attempt(_read_document, body)
         return
     body = body.strip(_SPACE)
+    if body.count(b"\n") >= MOST_READINGS and not _is_document(body):
+        raise TooMuch(f"more than {MOST_READINGS} lines in one record")
     lines = body.split(b"\n")
     if (
         len(lines) > 1
@@ -170,8 +174,6 @@ def _is_document(data: bytes) -> bool:
 
 
 def _read_lines(gather: Gather, lines: list[bytes]) -> None:
-    if len(lines) > MOST_READINGS:
-        raise TooMuch(f"more than {MOST_READINGS} lines in one record")
     for number, line in enumerate(lines, 1):
         if not line or line.isspace():
             continue
@@ -376,7 +378,7 @@ def _clean_columns(
                 gather.refuse_value(reason, sensor_id, name, "values", lost)
             if not holes or cleaned.count(None) < count:
                 columns[name] = cleaned
-                full = full or not holes
+                full = full or (count > 0 and not holes)
     return columns, full
 
 

@@ -19,7 +19,7 @@ from ingest.kinesis_records import Record, user_records
 from ingest.manifest import encode_manifests, encode_open_slot, encode_ticket
 from ingest.reading import Column, Run, concat, merge, settle, take
 from ingest.reject import Problem, Reject
-from ingest.stores import HotStore, Registry, RejectStore, RemainingMs
+from ingest.stores import HotStore, Registry, RejectKeeper, RemainingMs
 from ingest.wire import decode_all
 
 MOST_VALUES_AT_ONCE = 2_000_000
@@ -79,7 +79,7 @@ def store_batch(
     *,
     hot: HotStore,
     registry: Registry,
-    rejects: RejectStore,
+    rejects: RejectKeeper,
     layout: Layout,
     now_s: int,
     remaining_ms: RemainingMs,
@@ -122,7 +122,10 @@ def _decode_into(group: _Group, record: Record) -> None:
     except Exception as error:  # noqa: BLE001 - no bytes may stop the batch; they are kept and named
         unexpected = Problem("unexpected", f"{type(error).__name__} while decoding")
         runs, problems, wrapped = [], [("0", record.data, unexpected)], False
-    group.rejects.extend(_reject(record, offset, payload, problem) for offset, payload, problem in problems)
+    hashes: dict[bytes, str] = {}
+    group.rejects.extend(
+        _reject(record, offset, payload, problem, hashes) for offset, payload, problem in problems
+    )
     group.values += RUN_WEIGHT * len(problems)
     for run in _settle_record(runs):
         group.runs.setdefault(run.sensor_id, []).append(run)
@@ -169,8 +172,13 @@ def _join(runs: list[Run]) -> Run:
     return settle(runs[0].sensor_id, ts_us, columns, arrival_ms if isinstance(arrival_ms, int) else 0)
 
 
-def _reject(record: Record, offset: str, payload: bytes, problem: Problem) -> Reject:
+def _reject(
+    record: Record, offset: str, payload: bytes, problem: Problem, hashes: dict[bytes, str]
+) -> Reject:
+    """The problem as it is kept; `hashes` holds those of payloads, which many problems may share."""
     kept = payload if problem.payload is None else problem.payload
+    if kept not in hashes:
+        hashes[kept] = sha256(kept).hexdigest()
     place = "/".join(filter(None, (offset, problem.part, problem.reason)))
     return Reject(
         id=keys.reject_id(record.stream_arn, record.shard_id, record.sequence, place),
@@ -183,8 +191,9 @@ def _reject(record: Record, offset: str, payload: bytes, problem: Problem) -> Re
         arrival_ms=record.arrival_ms,
         sensor_id=problem.sensor_id,
         count=problem.count,
-        sha256=sha256(kept).hexdigest(),
+        sha256=hashes[kept],
         payload=kept,
+        addressed_to=problem.addressed_to,
     )
 
 
@@ -196,15 +205,17 @@ def _store_group(
     stored: Stored,
     hot: HotStore,
     registry: Registry,
-    rejects: RejectStore,
+    rejects: RejectKeeper,
     terms: _Terms,
     remaining_ms: RemainingMs,
 ) -> None:
     first = group.records[0]
     now_s = terms.now_s
     sequences = [record.sequence for record in group.records]
-    written_as = writer(terms.codec)
-    batch = keys.batch_id(first.stream_arn, first.shard_id, terms.period.bucket_s, sequences, written_as)
+    content = f"{group.values} {len(group.rejects)}"
+    batch = keys.batch_id(
+        first.stream_arn, first.shard_id, terms.period.bucket_s, sequences, writer(terms.codec), content
+    )
     arrivals = [record.arrival_ms for record in group.records if record.arrival_ms]
     if group.rejects:
         date = keys.date_of((min(arrivals) if arrivals else now_s * 1000) * 1000)

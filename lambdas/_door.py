@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cache
+from typing import Any, cast
 
 from aws_lambda_powertools import Logger, Metrics
 
@@ -26,8 +27,18 @@ def logger(service: str) -> Logger:
 
 
 def metrics(service: str) -> Metrics:
-    """The metrics of a door, written to the log in CloudWatch's embedded metric format."""
-    return Metrics(namespace=NAMESPACE, service=service)
+    """The metrics of a door, written to the log in CloudWatch's embedded metric format.
+
+    Their dimensions are `service` and `stack`, so that two deployments of one account stay apart.
+    """
+    made = Metrics(namespace=NAMESPACE, service=service)
+    cast(Any, made).set_default_dimensions(**dimensions())
+    return made
+
+
+def dimensions() -> dict[str, str]:
+    """What every metric carries beside its own dimensions: the name of the deployment."""
+    return {"stack": settings.stack_from_env()}
 
 
 @cache

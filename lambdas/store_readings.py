@@ -9,7 +9,8 @@ from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
 from ingest.keys import Layout
 from ingest.kinesis_records import failures, records
-from ingest.stores import HotStore, Registry, RejectStore, RemainingMs
+from ingest.retry_event import is_retry, store_again
+from ingest.stores import HotStore, Registry, RejectKeeper, RemainingMs
 from ingest.write import Stored, store_batch
 from lambdas import _door
 
@@ -22,7 +23,7 @@ def handle(
     event: Mapping[str, Any],
     hot: HotStore,
     registry: Registry,
-    rejects: RejectStore,
+    rejects: RejectKeeper,
     layout: Layout,
     now_s: int,
     remaining_ms: RemainingMs,
@@ -41,6 +42,32 @@ def handle(
     )
 
 
+def respond(
+    event: Mapping[str, Any],
+    hot: HotStore,
+    registry: Registry,
+    rejects: RejectKeeper,
+    layout: Layout,
+    now_s: int,
+    remaining_ms: RemainingMs,
+    codec: str = "list",
+) -> tuple[Stored, dict[str, Any]]:
+    """What was stored of the event, and the function's answer: the partial batch response, and for
+    what `rejects retry` sends also what is still wrong with it. Raises Unavailable."""
+    if is_retry(event):
+        return store_again(
+            event,
+            hot=hot,
+            registry=registry,
+            layout=layout,
+            now_s=now_s,
+            remaining_ms=remaining_ms,
+            codec=codec,
+        )
+    stored = handle(event, hot, registry, rejects, layout, now_s, remaining_ms, codec)
+    return stored, failures(stored.failed_sequence)
+
+
 def _tell(stored: Stored, now_s: float, written_s: int) -> None:
     _metrics.add_metric("ReadingsStored", MetricUnit.Count, stored.readings)
     _metrics.add_metric("ChunksStored", MetricUnit.Count, stored.chunks)
@@ -48,7 +75,13 @@ def _tell(stored: Stored, now_s: float, written_s: int) -> None:
     _metrics.add_metric("Rejects", MetricUnit.Count, sum(stored.rejects.values()))
     _metrics.add_metric("SensorsRegistered", MetricUnit.Count, stored.new_sensors)
     for reason, count in stored.rejects.items():
-        with single_metric("RejectsByReason", MetricUnit.Count, count, namespace=_door.NAMESPACE) as metric:
+        with single_metric(
+            "RejectsByReason",
+            MetricUnit.Count,
+            count,
+            namespace=_door.NAMESPACE,
+            default_dimensions=_door.dimensions(),
+        ) as metric:
             metric.add_dimension("reason", reason)
     age_ms = None if stored.oldest_arrival_ms is None else round(now_s * 1000) - stored.oldest_arrival_ms
     _logger.info(
@@ -71,12 +104,12 @@ def _tell(stored: Stored, now_s: float, written_s: int) -> None:
 
 @_metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Lambda's entry: returns the partial batch response ("Configuring partial batch response")."""
+    """Lambda's entry: returns the answer of `respond` ("Configuring partial batch response")."""
     settings, stores = _door.deployment()
     now_s = _door.now_s()
     layout = _door.layout(stores.hot, now_s)
     written_s = -int(-now_s // 1)
-    stored = handle(
+    stored, answer = respond(
         event,
         stores.hot,
         stores.registry,
@@ -87,4 +120,4 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         settings.codec,
     )
     _tell(stored, now_s, written_s)
-    return failures(stored.failed_sequence)
+    return answer

@@ -19,6 +19,7 @@ from ingest import errors
 from ingest.errors import ThermoclineError, Unavailable
 
 __all__ = [
+    "ConnectionLost",
     "ControlServer",
     "Controlled",
     "State",
@@ -26,6 +27,7 @@ __all__ = [
     "expire",
     "find_running",
     "flush",
+    "raised",
     "state_folder",
     "status",
     "stop",
@@ -36,6 +38,24 @@ MOST_REQUEST_BYTES = 10_000
 SILENCE_LIMIT_S = 60.0
 """A long call that says nothing for so long counts as broken; the server says something every 10 s."""
 _HEARTBEAT_S = 10.0
+
+
+class ConnectionLost(Unavailable):
+    """Nobody answered, or not to the end: what was asked for may have happened or not."""
+
+
+class Reachable(Protocol):
+    """Where a control server listens and the token it wants."""
+
+    @property
+    def control_url(self) -> str:
+        """Its address."""
+        ...
+
+    @property
+    def token(self) -> str:
+        """What a caller has to know."""
+        ...
 
 
 class Controlled(Protocol):
@@ -215,31 +235,31 @@ def _told(error: Exception) -> dict[str, Any]:
 # --- the client -------------------------------------------------------------------------
 
 
-def status(state: State) -> dict[str, Any]:
+def status(server: Reachable) -> dict[str, Any]:
     """What the stack says of itself. Raises Unavailable."""
-    with _request(state, "GET", "/status") as response:
+    with _request(server, "GET", "/status") as response:
         return cast(dict[str, Any], json.loads(response.read()))
 
 
-def batches(state: State) -> dict[str, Any]:
+def batches(server: Reachable) -> dict[str, Any]:
     """Which batches the stack stored (`infra.local.journal.Journal.snapshot`). Raises Unavailable."""
-    with _request(state, "GET", "/batches") as response:
+    with _request(server, "GET", "/batches") as response:
         return cast(dict[str, Any], json.loads(response.read()))
 
 
-def store(state: State, progress: Progress) -> None:
+def store(server: Reachable, progress: Progress) -> None:
     """Return when everything sent so far is stored; open windows are closed. Raises Unavailable."""
-    _follow(state, "/store", {}, progress)
+    _follow(server, "/store", {}, progress)
 
 
-def flush(state: State, progress: Progress) -> None:
+def flush(server: Reachable, progress: Progress) -> None:
     """Return when everything sent so far is stored, archived where due, and indexed. Raises Unavailable."""
-    _follow(state, "/flush", {}, progress)
+    _follow(server, "/flush", {}, progress)
 
 
-def expire(state: State, now_s: int, progress: Progress) -> dict[str, int]:
+def expire(server: Reachable, now_s: int, progress: Progress) -> dict[str, int]:
     """Run the stack's TTL clock at a time (epoch seconds): how many `tickets` and `chunks` went."""
-    return _follow(state, "/expire", {"now_s": now_s}, progress)
+    return _follow(server, "/expire", {"now_s": now_s}, progress)
 
 
 def stop(state: State, limit_s: float) -> None:
@@ -253,41 +273,44 @@ def stop(state: State, limit_s: float) -> None:
         time.sleep(0.02)
 
 
-def _follow(state: State, path: str, order: dict[str, Any], progress: Progress) -> dict[str, int]:
-    with _request(state, "POST", path, order) as response:
+def _follow(server: Reachable, path: str, order: dict[str, Any], progress: Progress) -> dict[str, int]:
+    with _request(server, "POST", path, order) as response:
         for raw in response:
+            if not raw.endswith(b"\n"):
+                break  # the other side was killed in the middle of a line
             line = cast(dict[str, Any], json.loads(raw))
             if "progress" in line:
                 progress(str(line["progress"]))
             elif "done" in line:
                 return cast(dict[str, int], line["done"])
             elif "error" in line:
-                raise _raised(line)
-    raise Unavailable("The local stack ended in the middle of the call.")
+                raise raised(line)
+    raise ConnectionLost("The local stack ended in the middle of the call.")
 
 
 @contextmanager
 def _request(
-    state: State, method: str, path: str, order: dict[str, Any] | None = None
+    server: Reachable, method: str, path: str, order: dict[str, Any] | None = None
 ) -> Generator[http.client.HTTPResponse]:
-    host = urlsplit(state.control_url)
+    host = urlsplit(server.control_url)
     connection = http.client.HTTPConnection(host.hostname or HOST, host.port, timeout=SILENCE_LIMIT_S)
     body = json.dumps(order or {}).encode()
     try:
-        connection.request(method, path, body, {"Authorization": f"Bearer {state.token}"})
+        connection.request(method, path, body, {"Authorization": f"Bearer {server.token}"})
         response = connection.getresponse()
         if response.status != 200:
-            raise _raised(cast(dict[str, Any], json.loads(response.read())))
+            raise raised(cast(dict[str, Any], json.loads(response.read())))
         yield response
     except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"The local stack at {state.control_url} did not answer ({error}).") from error
+        message = f"The local stack at {server.control_url} did not answer ({error})."
+        raise ConnectionLost(message) from error
     finally:
         connection.close()
 
 
-def _raised(line: dict[str, Any]) -> ThermoclineError:
+def raised(line: dict[str, Any]) -> ThermoclineError:
     """The error the other side told of, of the same class where it is one of the project's."""
     kind: Any = getattr(errors, str(line.get("error")), None)
     known = isinstance(kind, type) and issubclass(kind, ThermoclineError)
-    raised = cast(type[ThermoclineError], kind) if known else ThermoclineError
-    return raised(str(line.get("message")))
+    error = cast(type[ThermoclineError], kind) if known else ThermoclineError
+    return error(str(line.get("message")))

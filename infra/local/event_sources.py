@@ -34,17 +34,19 @@ Checkpoints = dict[str, dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class SourceClients:
-    """The clients the event sources use."""
+    """The clients the event sources use: `functions` only invokes, `mappings` lists and changes mappings."""
 
     kinesis: Any
     streams: Any
     functions: Any
+    mappings: Any
     s3: Any
     sqs: Any
 
 
 def connect(endpoint_url: str, region: str) -> SourceClients:
-    """Clients for an emulator. The one that invokes never retries and waits as long as a function may run."""
+    """Clients for an emulator. The one that invokes never retries and waits as long as a function may run;
+    what became of an invocation is for the rules of its mapping to say."""
 
     def make(service: str, **options: Any) -> Any:
         return client(service, endpoint_url=endpoint_url, region=region, max_pool_connections=64, **options)
@@ -54,6 +56,7 @@ def connect(endpoint_url: str, region: str) -> SourceClients:
         kinesis=make("kinesis"),
         streams=make("dynamodbstreams"),
         functions=make("lambda", retries=once, read_timeout=930),
+        mappings=make("lambda"),
         s3=make("s3"),
         sqs=make("sqs"),
     )
@@ -143,7 +146,7 @@ class EventSources:
         self._timing = timing or Timing()
         saved = _load(state_file)
         self._saved: Checkpoints = saved.get("checkpoints", {})
-        self.counters = Counters(saved.get("counters"))
+        self.counters = Counters(saved.get("counters"), saved.get("recent"), self._timing.clock)
         self.invoker = Invoker(clients.functions, self.counters)
         self._destinations = Destinations(clients.s3, clients.sqs)
         self._running: dict[str, RunningMapping] = {}
@@ -218,6 +221,19 @@ class EventSources:
             running = [one for one in self._running.values() if one.mapping.service == service]
         return sum(reader.tracker.pending for one in running for reader in one.readers.values())
 
+    def age_s(self, service: Service) -> float | None:
+        """How long the oldest unfinished record of that kind of stream has waited, 0 where none does; None
+        where no mapping reads one. A shard that cannot be read counts from when that began."""
+        now, monotonic = self._timing.clock(), self._timing.monotonic()
+        with self._lock:
+            running = [one for one in self._running.values() if one.mapping.service == service]
+        ages = [0.0]
+        for reader in (reader for one in running for reader in one.readers.values()):
+            oldest_s, trouble = reader.tracker.oldest_s, reader.trouble()
+            ages += [] if oldest_s is None else [now - oldest_s]
+            ages += [] if trouble is None else [monotonic - trouble.since]
+        return max(ages) if running else None
+
     def status(self) -> dict[str, Any]:
         """What runs: per mapping its function, stream, pending records and trouble; and the counters."""
         now = self._timing.monotonic()
@@ -288,7 +304,7 @@ class EventSources:
         """Start or change one mapping; where lanes, stream or filter changed, anew from its checkpoint."""
         running = self._running.get(uuid)
         if running is None:
-            self._clients.functions.update_event_source_mapping(UUID=uuid, Enabled=False)
+            self._clients.mappings.update_event_source_mapping(UUID=uuid, Enabled=False)
         elif _same_shape(running.mapping, mapping):
             running.mapping = mapping
             return
@@ -317,7 +333,7 @@ class EventSources:
         request: dict[str, Any] = {}
         listed: list[dict[str, Any]] = []
         while True:
-            answer: dict[str, Any] = self._clients.functions.list_event_source_mappings(**request)
+            answer: dict[str, Any] = self._clients.mappings.list_event_source_mappings(**request)
             listed += answer["EventSourceMappings"]
             if not answer.get("NextMarker"):
                 return listed
@@ -328,7 +344,11 @@ class EventSources:
             return
         with self._lock:
             checkpoints = {uuid: one.checkpoints() for uuid, one in self._running.items()}
-            state = {"checkpoints": self._saved | checkpoints, "counters": self.counters.snapshot()}
+            state = {
+                "checkpoints": self._saved | checkpoints,
+                "counters": self.counters.snapshot(),
+                "recent": self.counters.recent(),
+            }
             partial = self._state_file.with_suffix(".partial")
             partial.write_text(json.dumps(state))
             partial.replace(self._state_file)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.local.counters import Counters
-from infra.local.faults import SERVICE_FAULTS
+from infra.local.faults import SERVICE_FAULTS, error_code
 from infra.local.journal import Journal
 
 
@@ -45,6 +45,8 @@ class Invoker:
             )
             payload: bytes = response["Payload"].read()
         except SERVICE_FAULTS as error:
+            if error_code(error) == "TooManyRequestsException":
+                self._counters.add(name, "Throttles", 1)
             return Answer(reached=False, reason=f"{name} could not be invoked: {error}")
         tail = base64.b64decode(response.get("LogResult") or "").decode("utf-8", "replace")
         self._counters.add_log(name, tail)

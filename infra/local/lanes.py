@@ -55,24 +55,24 @@ class Tracker:
 
     def __init__(self, after: str | None) -> None:
         self._changed = threading.Condition()
-        self._open: deque[str] = deque()
+        self._open: deque[tuple[str, float | None]] = deque()
         self._finished: set[str] = set()
         self._after = after
         self._read = 0
         self._done = 0
 
-    def begin(self, sequences: Sequence[str]) -> None:
-        """The records were read, in this order."""
+    def begin(self, sequences: Sequence[str], arrived_s: float | None = None) -> None:
+        """The records were read, in this order; the first arrived at `arrived_s` (epoch seconds)."""
         with self._changed:
-            self._open.extend(sequences)
+            self._open.extend((sequence, arrived_s) for sequence in sequences)
             self._read += len(sequences)
 
     def finish(self, sequences: Sequence[str]) -> None:
         """The records are stored, filtered out or given up."""
         with self._changed:
             self._finished.update(sequences)
-            while self._open and self._open[0] in self._finished:
-                self._after = self._open.popleft()
+            while self._open and self._open[0][0] in self._finished:
+                self._after = self._open.popleft()[0]
                 self._finished.discard(self._after)
                 self._done += 1
             self._changed.notify_all()
@@ -82,6 +82,12 @@ class Tracker:
         """The last sequence number up to which all is finished."""
         with self._changed:
             return self._after
+
+    @property
+    def oldest_s(self) -> float | None:
+        """When the oldest record arrived that is not finished, at the earliest; None where all are."""
+        with self._changed:
+            return self._open[0][1] if self._open else None
 
     @property
     def read(self) -> int:

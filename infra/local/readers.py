@@ -135,7 +135,7 @@ class ShardReader:
     def _deal(self, page: Page, wanted: Wanted | None) -> None:
         if page.sequences:
             self._last_read = page.sequences[-1]
-        self.tracker.begin(page.sequences)
+        self.tracker.begin(page.sequences, page.oldest_s)
         if wanted is not None and len(page.records) < len(page.sequences):
             kept = {record.sequence for record in page.records}
             self.tracker.finish([sequence for sequence in page.sequences if sequence not in kept])

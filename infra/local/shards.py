@@ -33,12 +33,13 @@ class Shard:
 @dataclass(frozen=True, slots=True)
 class Page:
     """What one read returned: the sequence numbers of all records, the wanted ones as Lambda records,
-    where to go on (None at the end of a closed shard), and when the newest record arrived."""
+    where to go on (None at the end of a closed shard), and when the newest and oldest record arrived."""
 
     sequences: list[str]
     records: list[Record]
     following: str | None
     newest_s: float | None
+    oldest_s: float | None = None
 
 
 class ShardSource(Protocol):
@@ -133,9 +134,9 @@ class KinesisSource:
         records = [
             self._record(shard_id, one) for one in found if wanted is None or wanted(_kinesis_view(one))
         ]
-        newest_s = found[-1]["ApproximateArrivalTimestamp"].timestamp() if found else None
+        arrived = [one["ApproximateArrivalTimestamp"].timestamp() for one in (*found[-1:], *found[:1])]
         sequences = [one["SequenceNumber"] for one in found]
-        return Page(sequences, records, answer.get("NextShardIterator"), newest_s)
+        return Page(sequences, records, answer.get("NextShardIterator"), *(arrived or (None,)))
 
     def _record(self, shard_id: str, found: dict[str, Any]) -> Record:
         sequence: str = found["SequenceNumber"]
@@ -217,9 +218,9 @@ class DynamoSource:
             event = self._event(one)
             if wanted is None or wanted(event):
                 records.append(_dynamo_record(event))
-        newest_s = _created_s(found[-1]) if found else None
+        arrived = [_created_s(one) for one in (*found[-1:], *found[:1])]
         sequences = [str(one["dynamodb"]["SequenceNumber"]) for one in found]
-        return Page(sequences, records, answer.get("NextShardIterator"), newest_s)
+        return Page(sequences, records, answer.get("NextShardIterator"), *(arrived or (None,)))
 
     def _event(self, found: dict[str, Any]) -> dict[str, Any]:
         change = dict(found["dynamodb"])

@@ -7,34 +7,30 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from infra import deploy, package
-from infra.local import state_file
+from infra.local import control, state_file
 from infra.local.control import ControlServer
+from infra.local.counters import Counters
 from infra.local.emulator import REGION, Emulator, EmulatorOptions, free_port
-from infra.local.event_sources import EventSources, connect
+from infra.local.keeper import Keeper
+from infra.local.runner import Task
 from infra.local.signals import Signals, undisturbed
 from infra.local.state_file import State
-from infra.local.ttl_clock import ClockOptions, TtlClock
 from infra.stack import Clock, describe
 from ingest import keys
 from ingest.errors import BadInput, Refused, Unavailable
 from ingest.keys import Period
-from ingest.reading import EARLIEST_US, Span
-from ingest.settings import Settings
-from ingest.stores import Segment
-from ingest.stores import connect as library
 from ingest.stores.hot import DynamoHotStore
 
 STACK_NAME = "thermocline"
 USUAL_PORT = 4566
 PORTS_TRIED = 20
 SOURCES_FILE = "event-sources.json"
-INDEX_LIMIT_S = 15.0
 Progress = Callable[[str], None]
 
 
@@ -67,10 +63,11 @@ class LocalOptions:
 
 
 class LocalStack:
-    """One local stack in this process, its emulator as a child.
+    """One local stack. Two children: the emulator, and what runs event sources and clock around it.
 
-    Call `start`, then `wait` (a server) or the other methods (a private one), and in any
-    case `stop`. The emulator's state is saved on `stop` only, and only with a data folder.
+    The second is started again whenever it ends. Call `start`, then `wait` (a server) or the other
+    methods (a private one), and in any case `stop`. The emulator's state is saved on `stop`
+    only, and only with a data folder.
     """
 
     def __init__(self, options: LocalOptions) -> None:
@@ -80,7 +77,7 @@ class LocalStack:
         self.endpoint_url = ""
         self.outputs: dict[str, str] = {}
         self._emulator: Emulator | None = None
-        self._parts: Parts | None = None
+        self._keeper: Keeper | None = None
         self._control: ControlServer | None = None
         self._state: State | None = None
         self._stop_wanted = threading.Event()
@@ -96,12 +93,13 @@ class LocalStack:
         self._signals = Signals(self._stop_wanted)
         if not self.options.private:
             self._refuse_second()
+        self._keeper = Keeper()
+        self._keeper.launch()
         self._emulator = self._start_emulator()
         self.endpoint_url = self._emulator.endpoint_url
         log(f"Emulator: {self.endpoint_url}.")
         self._deploy(self._emulator.work_dir, log)
-        self._parts = Parts.make(self.endpoint_url, self.region, self.outputs, self.options)
-        self._parts.start()
+        self._keeper.begin(self._task(self._emulator.work_dir))
         if not self.options.private:
             self._control = ControlServer(self)
             self._state = self._publish(self._control)
@@ -134,12 +132,10 @@ class LocalStack:
         with undisturbed():
             if self._control is not None:
                 self._control.stop()
-            if self._parts is not None:
-                self._parts.stop(0.3 if self.options.data_dir is None else 5.0)
+            if self._keeper is not None:
+                self._keeper.stop(0.3 if self.options.data_dir is None else 5.0)
             if self._emulator is not None:
                 self._emulator.stop()
-            if self._parts is not None:
-                self._parts.stop(0.5)
             if self._state is not None:
                 state_file.withdraw(self._state)
         if self._signals is not None:
@@ -149,11 +145,11 @@ class LocalStack:
 
     def status(self) -> dict[str, Any]:
         """What runs, how far behind it is, what it holds and what it consumed. Raises Unavailable."""
-        parts, emulator = self._running()
-        counters = parts.sources.counters
-        sources = parts.sources.status()
+        keeper, emulator = self._running()
+        told = keeper.ask(control.status)
+        sources = told["sources"]
+        counters = Counters(sources["counters"])
         readings, units = counters.total("ReadingsStored"), counters.total("WriteUnits")
-        segments = parts.segments()
         return {
             "endpoint_url": self.endpoint_url,
             "region": self.region,
@@ -167,16 +163,19 @@ class LocalStack:
             "readings_per_write_unit": round(readings / units, 2) if units else 0.0,
             "rejects": int(counters.total("Rejects")),
             "records_pending": sum(one["pending"] for one in sources["mappings"]),
-            "manifests_due": parts.clock.manifests_due(),
-            "segments": len(segments),
-            "segment_rows": sum(segment.rows for segment in segments),
-            "segment_bytes": sum(segment.size_bytes for segment in segments),
+            "manifests_due": told["manifests_due"],
+            "segments": told["segments"],
+            "segment_rows": told["segment_rows"],
+            "segment_bytes": told["segment_bytes"],
             "memory_bytes": emulator.memory_bytes(),
             "data_dir": str(self.options.data_dir) if self.options.data_dir is not None else None,
             "state_saved": "on a clean stop" if self.options.data_dir is not None else "never",
             "event_sources": sources["mappings"],
+            "event_source_restarts": keeper.restarts,
             "problems": list(sources["problems"].values()),
             "functions": sources["counters"],
+            "ttl_clock": told["ttl_clock"],
+            "health": told["health"],
         }
 
     def batches(self) -> dict[str, Any]:
@@ -186,27 +185,25 @@ class LocalStack:
 
     def store(self, progress: Progress) -> None:
         """Return when everything sent so far is stored; open windows are closed. Raises Unavailable."""
-        parts, _ = self._running()
-        parts.store_all(progress)
+        keeper, _ = self._running()
+        keeper.ask(lambda server: control.store(server, progress))
 
     def flush(self, progress: Progress) -> None:
         """Return when everything sent so far is stored, archived where due, and indexed.
 
         Open windows are closed. Raises Unavailable with the reason where a step keeps failing.
         """
-        parts, _ = self._running()
-        parts.store_all(progress)
-        parts.clock.archive_due(progress)
-        parts.index_all(progress)
+        keeper, _ = self._running()
+        keeper.ask(lambda server: control.flush(server, progress))
 
     def expire(self, now_s: int, progress: Progress) -> dict[str, int]:
         """Run the TTL clock as if it were `now_s`: how many `tickets`, `chunks` and catalog `entries` went.
 
-        What was sent is stored first. Raises Unavailable with the reason where a step keeps failing.
+        What was sent is stored first. Where the event sources had to be started again meanwhile, what
+        went before that is not counted. Raises Unavailable with the reason where a step keeps failing.
         """
-        parts, _ = self._running()
-        parts.store_all(progress)
-        return asdict(parts.clock.run_at(now_s, progress))
+        keeper, _ = self._running()
+        return keeper.ask(lambda server: control.expire(server, now_s, progress))
 
     # --- starting ---------------------------------------------------------------------
 
@@ -259,7 +256,19 @@ class LocalStack:
         found = describe(clients.cloudformation, STACK_NAME) or {}
         self.outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
 
-    def _publish(self, control: ControlServer) -> State:
+    def _task(self, work_dir: Path) -> Task:
+        """What the event sources' process is to do; where it notes how far it has read goes with the data."""
+        folder = self.options.data_dir if self.options.data_dir is not None else work_dir
+        return Task(
+            endpoint_url=self.endpoint_url,
+            region=self.region,
+            outputs=self.outputs,
+            state_file=str(folder.resolve() / SOURCES_FILE),
+            window_s=self.options.window_s,
+            grace_s=self.options.grace_s,
+        )
+
+    def _publish(self, server: ControlServer) -> State:
         pid = os.getpid()
         options = {
             name: str(value) if isinstance(value, Path) else value
@@ -267,8 +276,8 @@ class LocalStack:
         }
         state = State(
             endpoint_url=self.endpoint_url,
-            control_url=control.url,
-            token=control.token,
+            control_url=server.url,
+            token=server.token,
             pid=pid,
             process_started=state_file.process_started(pid),
             region=self.region,
@@ -280,82 +289,14 @@ class LocalStack:
         state_file.publish(state)
         return state
 
-    def _running(self) -> tuple[Parts, Emulator]:
-        if self._parts is None or self._emulator is None or self._stopped:
+    def _running(self) -> tuple[Keeper, Emulator]:
+        if self._keeper is None or self._emulator is None or self._stopped:
             raise Unavailable("The local stack is not running.")
         if self._signals is not None and self._signals.caught:
             if threading.current_thread() is threading.main_thread():
                 raise KeyboardInterrupt
             raise Unavailable("The local stack is stopping.")
-        return self._parts, self._emulator
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What runs around the emulator once it is deployed, and what reaches across those parts."""
-
-    sources: EventSources
-    clock: TtlClock
-    stores: library.Stores
-
-    @classmethod
-    def make(cls, endpoint_url: str, region: str, outputs: dict[str, str], options: LocalOptions) -> Parts:
-        """The event sources and the clock of a deployment, not started yet."""
-        settings = Settings(outputs["TableName"], outputs["ArchiveBucket"], outputs["RejectsBucket"])
-        stores = library.stores(settings, endpoint_url=endpoint_url, region=region)
-        state = options.data_dir / SOURCES_FILE if options.data_dir is not None else None
-        sources = EventSources(
-            connect(endpoint_url, region), state_file=state, stream_window_s=options.window_s
-        )
-        archiver = outputs["ArchiveExpiredFunction"]
-        clock = TtlClock(
-            stores.hot,
-            library.client("dynamodb", endpoint_url=endpoint_url, region=region),
-            outputs["TableName"],
-            lambda event: sources.invoker.invoke(archiver, event),
-            drain=lambda: sources.flush(only="dynamodb"),
-            idle=lambda: sources.pending("dynamodb") == 0,
-            options=ClockOptions(grace_s=options.grace_s, stuck_limit_s=options.grace_s + 60.0),
-        )
-        return cls(sources, clock, stores)
-
-    def start(self) -> None:
-        """Start the event sources, then the clock."""
-        self.sources.start()
-        self.clock.start()
-
-    def stop(self, limit_s: float) -> None:
-        """Stop the clock, then the event sources; each may end within `limit_s` what it is at."""
-        self.clock.stop(limit_s)
-        self.sources.stop(limit_s)
-
-    def store_all(self, progress: Progress) -> None:
-        """Return when every record that is in the stream now is stored."""
-        self.sources.flush(progress, only="kinesis")
-
-    def segments(self) -> Sequence[Segment]:
-        """Every segment in the catalog."""
-        everything = Span(EARLIEST_US, int((time.time() + 2 * keys.DAY_S) * keys.US))
-        return self.stores.catalog.find(everything)
-
-    def index_all(self, progress: Progress) -> None:
-        """Return when every segment in the bucket is in the catalog.
-
-        An object that is named like one and cannot be cataloged is waited for 15 s, then
-        told of: it holds nobody up for ever.
-        """
-        deadline = time.monotonic() + INDEX_LIMIT_S
-        while True:
-            names = set(self.stores.cold.names(keys.SEGMENT_PREFIX))
-            missing = {name for name in names if keys.parse_segment_name(name) is not None}
-            missing -= {segment.name for segment in self.segments()}
-            if not missing:
-                return
-            progress(f"{len(missing)} segments to index")
-            if time.monotonic() > deadline:
-                progress(f"{len(missing)} objects could not be indexed, such as {min(missing)}")
-                return
-            time.sleep(0.1)
+        return self._keeper, self._emulator
 
 
 def _hot_store(client: Any, table: str) -> DynamoHotStore:

@@ -91,6 +91,7 @@ class TtlClock:
         self._look_at: dict[int, float] = {}
         self._next_tidy_s = 0.0
         self._sweep = Sweep(self._table, hot, options.sweep_items)
+        self._ticked_s = clock()
 
     def start(self) -> None:
         """Start ticking in a thread."""
@@ -104,11 +105,17 @@ class TtlClock:
             self._thread.join(limit_s)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def status(self) -> dict[str, Any]:
+        """Whether the clock's thread lives, and how many seconds ago it last ticked without a fault."""
+        alive = self._thread is not None and self._thread.is_alive()
+        return {"alive": alive, "quiet_s": round(self._clock() - self._ticked_s, 1)}
+
     def tick(self) -> None:
         """What the clock does each second: tickets, overdue slots, a page of the sweep."""
         now_s = self._clock()
         self._expire_due(now_s)
         self._sweep.step(now_s)
+        self._ticked_s = now_s
 
     def manifests_due(self, until_s: int | None = None) -> int:
         """How many manifests are due (up to `until_s`, else now) and not archived yet."""

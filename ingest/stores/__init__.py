@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import builtins
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ingest.chunk import Chunk
+from ingest.failed_batch import FailedBatch
 from ingest.item import Item
 from ingest.keys import Key, Layout
 from ingest.manifest import Manifest
@@ -64,7 +66,8 @@ class HotStore(Protocol):
         ...
 
     def save_layout(self, layout: Layout, instead_of: Layout | None) -> None:
-        """Replace the layout, on condition that it still is `instead_of`. Raises Refused where not."""
+        """Replace the layout, on condition that it still is `instead_of` (or is the new one already).
+        Raises Refused where not."""
         ...
 
 
@@ -167,18 +170,55 @@ class Registry(Protocol):
         ...
 
 
-class RejectStore(Protocol):
-    """What was refused, by date and by id. Raises Unavailable, and Corrupt where an object is damaged."""
+class RejectKeeper(Protocol):
+    """Where a batch leaves what it refuses. Raises Unavailable."""
 
     def keep(self, name: str, rejects: Sequence[Reject]) -> None:
         """Keep a batch's rejects under an object name (`keys.reject_name`); the same again replaces it."""
         ...
+
+
+class RejectStore(RejectKeeper, Protocol):
+    """What was refused and what was given up, by date and by id. Rejects that were stored again are not
+    listed. Raises Unavailable, and Corrupt where an object of rejects is damaged."""
 
     def list(self, from_date: str, to_date: str) -> Iterator[Reject]:
         """Rejects kept on the dates (`YYYY-MM-DD`, both inclusive), oldest first, each id once.
         Raises BadInput where a date is none."""
         ...
 
+    def kept(
+        self, from_date: str | None = None, to_date: str | None = None
+    ) -> Iterator[builtins.list[Reject]]:
+        """As `list`, those of one object together, without bounds where none is given."""
+        ...
+
+    def kept_with(self, ids: Collection[str]) -> Iterator[builtins.list[Reject]]:
+        """What is listed of each object that keeps one of the ids, newest first, until all are found."""
+        ...
+
     def get(self, reject_id: str) -> Reject:
-        """One reject by its id. Raises NotFound."""
+        """One reject by its id, listed or not. Raises NotFound."""
+        ...
+
+    def mark_stored(self, rejects: Sequence[Reject], at_ms: int) -> None:
+        """Take rejects off the list for good: they were stored again at that time (epoch ms)."""
+        ...
+
+    def stored_again(self, reject: Reject) -> int | None:
+        """When the reject was stored again (epoch ms); None where it is on the list."""
+        ...
+
+    def failed_batches(
+        self, from_date: str | None = None, to_date: str | None = None
+    ) -> Iterator[FailedBatch]:
+        """Batches given up on the dates, those whose name tells no date among them; oldest first."""
+        ...
+
+    def failed_batch(self, batch_id: str) -> FailedBatch | None:
+        """One batch that was given up, by its id; None where there is none."""
+        ...
+
+    def forget(self, batch: FailedBatch) -> None:
+        """Delete a batch that was given up and is stored now; a missing one is no error."""
         ...

@@ -37,7 +37,7 @@ class DynamoCatalog:
 
     def find(self, span: Span, sensor_id: str | None = None) -> list[Segment]:
         """Segments that may hold readings of the span (and sensor), by date and name; consistent."""
-        return select_segments(self._listed(span), span, sensor_id)
+        return select_segments(self.entries(span), span, sensor_id)
 
     def remove(self, segments: Sequence[Segment]) -> None:
         """Forget entries; missing ones are no error."""
@@ -57,7 +57,8 @@ class DynamoCatalog:
                     else:
                         self._client.delete_item(TableName=self._table, Key=left["DeleteRequest"]["Key"])
 
-    def _listed(self, span: Span) -> Iterator[Segment]:
+    def entries(self, span: Span) -> Iterator[Segment]:
+        """Every entry of the dates that the span touches, by date and digest, page by page; consistent."""
         for partition, low, high in date_ranges(span):
             request: dict[str, Any] = {
                 "TableName": self._table,

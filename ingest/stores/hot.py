@@ -249,6 +249,8 @@ class DynamoHotStore:
             try:
                 self._client.put_item(TableName=self._table, Item=item, **condition)
             except self._client.exceptions.ConditionalCheckFailedException as error:
+                if self.load_layout() == layout:  # written by this call, whose reply was lost, and sent again
+                    return
                 raise Refused(
                     "The layout was changed by somebody else at the same time. Look at it and deploy again."
                 ) from error

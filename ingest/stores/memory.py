@@ -89,7 +89,7 @@ class MemoryHotStore:
 
     def save_layout(self, layout: Layout, instead_of: Layout | None) -> None:
         """Replace the layout, on condition that it still is `instead_of`. Raises Refused where not."""
-        if self.load_layout() != instead_of:
+        if self.load_layout() not in (instead_of, layout):
             raise Refused("The layout was changed by somebody else. Look at it and deploy again.")
         item = encode_layout(layout)
         self.items[item.key] = cast(Attributes, json.loads(item.body))

@@ -12,7 +12,7 @@ import botocore.exceptions
 import pytest
 
 from ingest import chunk, keys
-from ingest.errors import BadInput, NotFound, Refused, ThermoclineError, Unavailable
+from ingest.errors import BadInput, Corrupt, NotFound, Refused, ThermoclineError, Unavailable
 from ingest.item import Item, make_item, write_units
 from ingest.keys import Layout, Period
 from ingest.manifest import encode_manifests, encode_open_slot, encode_ticket
@@ -562,6 +562,61 @@ class TestRejectStore:
         assert rejects.get(_reject(2).id) == _reject(2)
         with pytest.raises(NotFound, match="rejects ls"):
             rejects.get("absent")
+
+    def test_what_is_stored_again_is_off_the_list_wherever_it_is_kept(self, rejects: RejectStore) -> None:
+        early, late = keys.reject_name("2026-11-18", "b1"), keys.reject_name("2026-11-20", "b2")
+        rejects.keep(early, [_reject(1), _reject(2)])
+        rejects.keep(late, [_reject(2), _reject(3)])
+        rejects.mark_stored([_reject(2)], 5)
+        rejects.mark_stored([_reject(2)], 5)
+        assert [one.sequence for one in rejects.list("2026-11-18", "2026-11-20")] == ["1", "3"]
+        assert [one.sequence for one in rejects.list("2026-11-18", "2026-11-18")] == ["1"]
+        rejects.keep(late, [_reject(2), _reject(3)])
+        assert list(rejects.kept()) == [[_reject(1)], [_reject(3)]]
+        assert list(rejects.kept("2026-11-19")) == [[_reject(3)]]
+        assert list(rejects.kept(None, "2026-11-19")) == [[_reject(1)]]
+        assert rejects.get(_reject(2).id) == _reject(2)
+        assert [rejects.stored_again(_reject(n)) for n in (1, 2, 3)] == [None, 5, None]
+        rejects.mark_stored([_reject(1), _reject(3)], 6)
+        assert list(rejects.list("2026-11-01", "2026-11-30")) == []
+
+    def test_what_is_kept_with_an_id(self, rejects: RejectStore) -> None:
+        rejects.keep(keys.reject_name("2026-11-19", "b1"), [_reject(1), _reject(2)])
+        rejects.keep(keys.reject_name("2026-11-20", "b2"), [_reject(3)])
+        rejects.keep(keys.reject_name("2026-11-21", "b3"), [_reject(4), _reject(5)])
+        rejects.mark_stored([_reject(4)], 5)
+        assert list(rejects.kept_with({_reject(1).id})) == [[_reject(1), _reject(2)]]
+        assert list(rejects.kept_with({_reject(4).id, _reject(3).id})) == [[_reject(5)], [_reject(3)]]
+        assert list(rejects.kept_with({"absent"})) == []
+
+    def test_batches_given_up_are_found_read_and_forgotten(
+        self, rejects: RejectStore, cold: ColdStore
+    ) -> None:
+        document = b'{"KinesisBatchInfo": {"shardId": "s"}, "payload": "{\\"Records\\": [{}]}"}'
+        names = [
+            "aws/lambda/u/shardId-1/2026/11/21/2026-11-21T01.00.00-a",
+            "aws/lambda/u/shardId-2/2026/11/20/2026-11-20T01.00.00-b",
+            "aws/lambda/odd",
+        ]
+        for name in names:
+            cold.put(name, document, {})
+        found = list(rejects.failed_batches())
+        assert [batch.name for batch in found] == [names[2], names[1], names[0]]
+        assert [batch.date for batch in rejects.failed_batches("2026-11-21")] == [None, "2026-11-21"]
+        assert [batch.date for batch in rejects.failed_batches(None, "2026-11-20")] == [None, "2026-11-20"]
+        assert rejects.failed_batch(found[1].id) == found[1]
+        assert (found[1].shard_id, found[1].count, found[1].problem) == ("s", 1, "")
+        rejects.forget(found[1])
+        rejects.forget(found[1])
+        assert rejects.failed_batch(found[1].id) is None
+        assert [batch.name for batch in rejects.failed_batches()] == [names[2], names[0]]
+        assert list(rejects.kept()) == []
+
+    def test_a_damaged_object_is_named(self, rejects: RejectStore, cold: ColdStore) -> None:
+        name = keys.reject_name("2026-11-20", "b1")
+        cold.put(name, b"?", {})
+        with pytest.raises(Corrupt, match=name):
+            list(rejects.kept())
 
     def test_what_is_no_date_is_bad_input(self, rejects: RejectStore) -> None:
         with pytest.raises(BadInput, match="2026-13-01"):

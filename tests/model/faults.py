@@ -1,162 +1,111 @@
-"""The shipped memory stores behind a layer of faults: every call may fail, half happen, or kill its caller."""
+"""The fate of every call to a service: done, refused, done with its reply lost, or the end of its caller."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from ingest.chunk import Chunk
 from ingest.errors import Unavailable
-from ingest.item import Item
-from ingest.keys import Key
-from ingest.manifest import Manifest
-from ingest.reading import Span
-from ingest.stores import ObjectHead, RemainingMs, Segment
-from ingest.stores.memory import MemoryCatalog, MemoryColdStore, MemoryHotStore, MemoryRegistry
 
 T = TypeVar("T")
-ITEMS_PER_PAGE = 3
-PAGE_BYTES = 400
-ITEMS_PER_CALL = 4
+ATTEMPTS = 5
+"""How often the client sends a call before its caller hears of a failure (`ingest.stores.connect.client`)."""
+FAILED, REPLY_LOST, IN_PART = "failed", "reply lost", "left in part"
+KILLED_BEFORE, KILLED_AFTER = "killed before", "killed after"
+FATES = (FAILED, REPLY_LOST, IN_PART, KILLED_BEFORE, KILLED_AFTER)
+RARE = {
+    "change catalog": 2.0,
+    "head object": 3.0,
+    "keep rejects": 2.0,
+    "list objects": 3.0,
+    "list manifests": 1.6,
+    "list slots": 1.2,
+    "read chunks": 2.0,
+    "read layout": 0.1,
+    "read newest": 1.5,
+    "store object": 2.5,
+}
+"""Calls that are made seldom go wrong more often, so that each kind is met often enough."""
+MOST = 0.75
 
 
 class Killed(BaseException):
     """The process that made the call is gone; nothing in it may notice."""
 
 
-class Surroundings(Protocol):
-    """What the layer needs of the simulation."""
+class Around(Protocol):
+    """What decides fates needs of the simulation."""
 
     rng: Random
 
     def between(self) -> None:
-        """Called around every store call: time passes, others act; raises Killed past the deadline."""
+        """Called around every call: time passes, others act; raises Killed past the caller's deadline."""
         ...
 
-    def hazard(self) -> float:
-        """How likely the present call is to go wrong; 0 where nobody is to be disturbed."""
+    def hazard(self) -> tuple[float, float]:
+        """How likely the present call goes wrong, and how likely it is its caller's last."""
         ...
 
 
 class Faults:
-    """Decides the fate of each call."""
+    """Decides the fate of each call, and counts what went wrong by call and fate."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Around) -> None:
         self._around = around
-        self.met = 0
+        self.counts: Counter[tuple[str, str]] = Counter()
 
     def call(self, what: str, do: Callable[[], T]) -> T:
-        """Do it: undisturbed, not at all, or with an error or a death afterwards."""
-        self.gate(what, "before")
-        done = do()
-        self.gate(what, "after")
-        return done
-
-    def gate(self, what: str, when: str) -> None:
-        """A point at which others may act and a fault may strike."""
+        """Do it as the service's client does: sent again where it failed or its reply was lost, up to
+        ATTEMPTS times, then Unavailable; so it may be done several times over, or though it seems to fail."""
         around = self._around
-        around.between()
-        if around.rng.random() < around.hazard() / 2:
-            self.met += 1
-            if around.rng.random() < 0.4:
-                raise Killed(f"{when} {what}")
-            raise Unavailable(f"the simulation fails {what} {when} it happened")
+        for _ in range(ATTEMPTS):
+            around.between()
+            fate = self.fate(what)
+            if fate == KILLED_BEFORE:
+                raise Killed(f"before: {what}")
+            if fate == FAILED:
+                continue
+            done = do()
+            around.between()
+            if fate is None:
+                return done
+            if fate == KILLED_AFTER:
+                raise Killed(f"after: {what}")
+        raise Unavailable(f"{what} failed {ATTEMPTS} times in the simulation. It will be repeated.")
 
-    def in_calls(self, what: str, things: Sequence[T], do: Callable[[Sequence[T]], Any]) -> list[Any]:
-        """Do it in calls of a few things each, in any order: a failure leaves some done."""
-        if not self._around.hazard():
-            return [do(things)]
-        shuffled = self._around.rng.sample(list(things), len(things))
-        groups = [shuffled[i : i + ITEMS_PER_CALL] for i in range(0, len(shuffled), ITEMS_PER_CALL)]
-        return [self.call(what, lambda group=group: do(group)) for group in groups]
+    def fate(self, what: str) -> str | None:
+        """What becomes of the next attempt; None where nothing happens to it."""
+        rate, kill = self._around.hazard()
+        if not rate:
+            return None
+        rng = self._around.rng
+        chance = rng.random()
+        rate = min(MOST, rate * RARE.get(what, 1.0))
+        if chance >= rate + kill:
+            return None
+        if chance < kill:
+            found = KILLED_BEFORE if chance < kill / 2 else KILLED_AFTER
+        else:
+            found = FAILED if chance < kill + rate / 2 else REPLY_LOST
+        self.counts[what, found] += 1
+        return found
 
+    def part(self, what: str, count: int) -> int:
+        """How many of `count` things the service takes of a call; the caller is told of the rest."""
+        rate, _ = self._around.hazard()
+        if not rate or self._around.rng.random() >= rate:
+            return count
+        self.counts[what, IN_PART] += 1
+        return self._around.rng.randrange(count)
 
-class FaultyHot(MemoryHotStore):
-    """The table. Pages are read as they stand when they are asked for."""
+    @property
+    def met(self) -> int:
+        """How many calls went wrong."""
+        return sum(self.counts.values())
 
-    def __init__(self, faults: Faults) -> None:
-        super().__init__(PAGE_BYTES)
-        self._faults = faults
-
-    def put(self, items: Sequence[Item], remaining_ms: RemainingMs) -> float:
-        put = super().put
-        return sum(self._faults.in_calls("put", items, lambda group: put(group, remaining_ms)))
-
-    def delete(self, keys: Sequence[Key]) -> None:
-        self._faults.in_calls("delete", keys, super().delete)
-
-    def chunks(self, keys: Sequence[Key]) -> list[Chunk]:
-        return self._faults.call("chunks", lambda: super(FaultyHot, self).chunks(keys))
-
-    def newest(self, sensor_id: str, widest_bucket_s: int) -> list[Chunk]:
-        return self._faults.call("newest", lambda: super(FaultyHot, self).newest(sensor_id, widest_bucket_s))
-
-    def manifests(self, slot_s: int) -> Iterator[list[Manifest]]:
-        self._faults.gate("manifests", "before")
-        for whole in super().manifests(slot_s):
-            for start in range(0, len(whole), ITEMS_PER_PAGE):
-                yield whole[start : start + ITEMS_PER_PAGE]
-                self._faults.gate("manifests", "after a page of")
-
-    def open_slots(self, until_s: int | None = None) -> list[int]:
-        return self._faults.call("open_slots", lambda: super(FaultyHot, self).open_slots(until_s))
-
-    def _query(self, partition: str, low: str = "", high: str = "\U0010ffff") -> Any:
-        """As the store's own, but an item that goes before its turn is not seen."""
-        keys = sorted(key for key in self.items if key.pk == partition and low <= key.sk <= high)
-        for position, key in enumerate(keys):
-            if position % ITEMS_PER_PAGE == 0:
-                self._faults.gate("query", "before a page of")
-            if (item := self.items.get(key)) is not None:
-                yield item
-
-
-class FaultyCatalog(MemoryCatalog):
-    """The catalog."""
-
-    def __init__(self, faults: Faults) -> None:
-        super().__init__()
-        self._faults = faults
-
-    def add(self, segments: Sequence[Segment], expires_at_s: int) -> None:
-        self._faults.call("add", lambda: super(FaultyCatalog, self).add(segments, expires_at_s))
-
-    def find(self, span: Span, sensor_id: str | None = None) -> list[Segment]:
-        return self._faults.call("find", lambda: super(FaultyCatalog, self).find(span, sensor_id))
-
-
-class FaultyCold(MemoryColdStore):
-    """A bucket. `created` is told of every object that was stored, whatever its writer heard."""
-
-    def __init__(self, faults: Faults, now_s: Callable[[], float], created: Callable[[str], None]) -> None:
-        super().__init__(now_s)
-        self._faults = faults
-        self._created = created
-
-    def put(self, name: str, data: bytes, metadata: Mapping[str, str]) -> str:
-        def store() -> str:
-            etag = super(FaultyCold, self).put(name, data, metadata)
-            self._created(name)
-            return etag
-
-        return self._faults.call("put object", store)
-
-    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
-        return self._faults.call("read object", lambda: super(FaultyCold, self).read(name, start, end))
-
-    def head(self, name: str) -> ObjectHead:
-        return self._faults.call("head", lambda: super(FaultyCold, self).head(name))
-
-
-class FaultyRegistry(MemoryRegistry):
-    """The registry."""
-
-    def __init__(self, faults: Faults) -> None:
-        super().__init__()
-        self._faults = faults
-
-    def register(self, first_seen_ms: Mapping[str, int], remaining_ms: RemainingMs) -> tuple[int, float]:
-        return self._faults.call(
-            "register", lambda: super(FaultyRegistry, self).register(first_seen_ms, remaining_ms)
-        )
+    def shuffled(self, things: Sequence[T]) -> list[T]:
+        """The things in any order; as they are where nothing is to be disturbed."""
+        rate, _ = self._around.hazard()
+        return self._around.rng.sample(list(things), len(things)) if rate else list(things)

@@ -63,6 +63,8 @@ class Spoken:
             entry = json.loads(line)
             (described,) = entry["_aws"]["CloudWatchMetrics"]
             assert described["Namespace"] == "Thermocline"
+            assert set(described["Dimensions"][0]) == {"stack", "reason" if "reason" in entry else "service"}
+            assert entry["stack"] == "thermocline"
             label = f"{entry['reason']}: " if "reason" in entry else ""
             for metric in described["Metrics"]:
                 (value,) = entry[metric["Name"]]

@@ -287,3 +287,30 @@ class TestObjectNames:
 
     def test_rejects(self):
         assert keys.reject_name("2026-11-20", BATCH) == f"rejects/date=2026-11-20/{BATCH}.json.gz"
+        assert keys.parse_reject_name(keys.reject_name("2026-11-20", BATCH)) == "2026-11-20"
+
+    def test_what_is_stored_again(self):
+        name = keys.stored_again_name("2026-11-20", ["b", "a"])
+        assert name == keys.stored_again_name("2026-11-20", ["a", "b"])
+        assert name != keys.stored_again_name("2026-11-20", ["ab"])
+        assert name.startswith(keys.stored_again_prefix("2026-11-20"))
+        assert name.startswith("rejects/date=2026-11-20/retried-")
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            keys.stored_again_name("2026-11-20", ["a"]),
+            "rejects/date=2026-11-20/x/abc.json.gz",
+            "rejects/date=2026-11-20/abc",
+            "rejects/abc.json.gz",
+            "date=2026-11-20/abc.json.gz",
+        ],
+    )
+    def test_other_objects_keep_no_rejects(self, name):
+        assert keys.parse_reject_name(name) is None
+
+    def test_batches_given_up(self):
+        name = "aws/lambda/a1b2/shardId-0/2026/11/20/2026-11-20T22.00.00-x"
+        assert keys.parse_failed_batch_name(name) == "2026-11-20"
+        assert keys.parse_failed_batch_name("aws/lambda/a1b2/2026/11/20") is None
+        assert len(keys.failed_batch_id(name)) == 24

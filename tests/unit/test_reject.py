@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from ingest import keys
 from ingest.errors import Corrupt
 from ingest.reading import number_problem
-from ingest.reject import MOST_INFLATED_BYTES, REASONS, Reject, decode_rejects, encode_rejects
+from ingest.reject import (
+    MOST_INFLATED_BYTES,
+    REASONS,
+    Reject,
+    StoredAgain,
+    decode_rejects,
+    decode_stored_again,
+    encode_rejects,
+    encode_stored_again,
+)
 from tests.strategies import sensor_ids
 
 ARN = "arn:aws:kinesis:eu-central-1:123456789012:stream/readings"
@@ -49,6 +58,7 @@ def rejects(draw: st.DrawFn) -> Reject:
         sensor_id=draw(st.none() | sensor_ids()),
         count=draw(st.integers(1, 10**6)),
         arrival_ms=draw(st.integers(0, 2**53)),
+        addressed_to=draw(st.none() | st.text(max_size=5)),
     )
 
 
@@ -63,6 +73,20 @@ def test_rejects_come_back_as_they_were(made: list[Reject]) -> None:
 def test_a_detail_may_hold_any_text() -> None:
     odd = replace(reject(), detail="\ud800 \x00 \u202e")
     assert decode_rejects(encode_rejects([odd])) == [odd]
+
+
+def test_what_is_stored_again_is_said_in_an_object_that_keeps_no_reject() -> None:
+    told = StoredAgain(frozenset({"b", "a"}), 1_795_212_000_000)
+    data = encode_stored_again(told)
+    assert decode_stored_again(data) == told
+    assert decode_rejects(data) == []
+    assert encode_stored_again(StoredAgain(frozenset({"a", "b"}), told.at_ms)) == data
+    for wrong in ({"at_ms": "1"}, {"stored_again": "ab"}, {"stored_again": [1]}, {"version": 2}):
+        document = json.loads(gzip.decompress(data)) | wrong
+        with pytest.raises(Corrupt):
+            decode_stored_again(gzip.compress(json.dumps(document).encode()))
+    with pytest.raises(Corrupt):
+        decode_stored_again(encode_rejects([reject()]))
 
 
 def test_many_rejects_of_one_payload_keep_it_once() -> None:
@@ -98,6 +122,10 @@ def number_as_text(held: dict[str, object]) -> None:
     held["rejects"][0]["count"] = "3"  # type: ignore[index]
 
 
+def address_as_number(held: dict[str, object]) -> None:
+    held["rejects"][0]["addressed_to"] = 5  # type: ignore[index]
+
+
 def missing_field(held: dict[str, object]) -> None:
     del held["rejects"][0]["sequence"]  # type: ignore[attr-defined]
 
@@ -108,7 +136,16 @@ def not_base64(held: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [other_payload, no_payload, other_version, no_rejects, number_as_text, missing_field, not_base64],
+    [
+        other_payload,
+        no_payload,
+        other_version,
+        no_rejects,
+        number_as_text,
+        address_as_number,
+        missing_field,
+        not_base64,
+    ],
 )
 def test_an_object_that_contradicts_itself_is_corrupt(change: object) -> None:
     held = document()

@@ -228,6 +228,7 @@ def test_the_batch_mapping_says_everything_it_must(resources: dict[str, Any]) ->
         "MaximumRetryAttempts": -1,
         "FunctionResponseTypes": ["ReportBatchItemFailures"],
         "DestinationConfig": {"OnFailure": {"Destination": {"GetAtt": ["RejectsBucket", "Arn"]}}},
+        "MetricsConfig": {"Metrics": ["EventCount"]},
     }
 
 
@@ -270,7 +271,6 @@ def test_the_archive_tells_the_index_and_only_that_bucket_may(resources: dict[st
 def test_the_late_alarm_watches_what_the_archiver_reports(resources: dict[str, Any]) -> None:
     alarm = resources["ArchiveLateAlarm"]["Properties"]
     source = ast.parse((ROOT / "lambdas/archive_expired.py").read_text())
-    assert alarm["Dimensions"] == [{"Name": "service", "Value": _constant(source, "SERVICE")}]
     assert alarm["Namespace"] == "Thermocline"
     reported = {node.value for node in ast.walk(source) if isinstance(node, ast.Constant)}
     assert alarm["MetricName"] in reported
@@ -278,13 +278,72 @@ def test_the_late_alarm_watches_what_the_archiver_reports(resources: dict[str, A
     assert alarm["TreatMissingData"] == "breaching"  # an archiver that cannot start reports nothing
 
 
-def test_both_streams_have_an_alarm_for_records_that_wait(resources: dict[str, Any]) -> None:
-    watched = {
-        alarm["Dimensions"][0]["Value"]["Ref"]: alarm["Threshold"]
-        for alarm in of_type(resources, "AWS::CloudWatch::Alarm").values()
-        if alarm["MetricName"] == "IteratorAge"
-    }
-    assert watched == {"StoreReadings": 6 * 3600 * 1000, "ArchiveExpired": 6 * 3600 * 1000}
+WATCHED: dict[tuple[str, str], list[str]] = {
+    # metric                                               of what
+    ("Thermocline", "ArchiveLagS"): ["archive_expired"],
+    ("Thermocline", "ChunksLost"): ["archive_expired"],
+    ("Thermocline", "Rejects"): ["store_readings"],
+    ("AWS/Lambda", "IteratorAge"): ["ArchiveExpired", "StoreReadings"],
+    ("AWS/Lambda", "Throttles"): ["ArchiveExpired", "IndexSegment", "StoreReadings"],
+    ("AWS/Lambda", "OnFailureDestinationDeliveredEventCount"): ["StoreReadingsMapping"],
+    ("AWS/Lambda", "DroppedEventCount"): ["StoreReadingsMapping"],
+    ("AWS/DynamoDB", "WriteThrottleEvents"): ["Table"],
+    ("AWS/Kinesis", "WriteProvisionedThroughputExceeded"): ["Stream"],
+}
+DIMENSION = {
+    "StoreReadings": "FunctionName",
+    "ArchiveExpired": "FunctionName",
+    "IndexSegment": "FunctionName",
+    "StoreReadingsMapping": "EventSourceMappingUUID",
+    "Table": "TableName",
+    "Stream": "StreamName",
+}
+
+
+def test_everything_that_threatens_a_reading_has_an_alarm(resources: dict[str, Any]) -> None:
+    watched: dict[tuple[str, str], list[str]] = {}
+    for name, alarm in of_type(resources, "AWS::CloudWatch::Alarm").items():
+        first, *others = alarm["Dimensions"]
+        if alarm["Namespace"] == "Thermocline":
+            assert first["Name"] == "service"
+            assert others == [{"Name": "stack", "Value": {"Ref": "AWS::StackName"}}], name
+            of = first["Value"]
+        else:
+            of = first["Value"]["Ref"]
+            assert (first["Name"], others) == (DIMENSION[of], []), name
+        watched.setdefault((alarm["Namespace"], alarm["MetricName"]), []).append(of)
+    assert {metric: sorted(of) for metric, of in watched.items()} == WATCHED
+
+
+def test_every_alarm_rings_somewhere_and_says_what_to_look_at(template: dict[str, Any]) -> None:
+    topic = {"If": ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
+    for name, alarm in of_type(template["Resources"], "AWS::CloudWatch::Alarm").items():
+        assert alarm["AlarmActions"] == alarm["OKActions"] == topic, name
+        assert "Metrics" not in alarm, f"{name}: the embedded emulator refuses metric math"
+        assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+        late = alarm["MetricName"] == "ArchiveLagS"
+        assert alarm["TreatMissingData"] == ("breaching" if late else "notBreaching"), name
+        is_level = alarm["MetricName"] in ("IteratorAge", "ArchiveLagS")
+        assert alarm["Statistic"] == ("Maximum" if is_level else "Sum"), name
+        assert len(alarm["AlarmDescription"]) > 60, name
+        threshold = alarm["Threshold"]
+        if threshold != 1:  # a single lost chunk or batch is one too many; the rest is for the owner to say
+            assert template["Parameters"][threshold["Ref"]]["Default"] > 1, name
+    assert template["Parameters"]["IteratorAgeMs"]["Default"] == 6 * 3600 * 1000
+
+
+def test_our_metrics_are_the_ones_that_are_watched_and_read(resources: dict[str, Any]) -> None:
+    names = metric_names("infra/doctor/metrics.py")
+    ours = {name for namespace, name in WATCHED if namespace == "Thermocline"} | {"ReadingsStored"}
+    reported = metric_names("lambdas/store_readings.py") | metric_names("lambdas/archive_expired.py")
+    assert ours <= reported
+    assert ours - {"ArchiveLagS"} <= names, "what `status` reads from CloudWatch"
+
+
+def metric_names(path: str) -> set[object]:
+    """Every constant text of a source file."""
+    source = ast.parse((ROOT / path).read_text())
+    return {node.value for node in ast.walk(source) if isinstance(node, ast.Constant)}
 
 
 def _constant(tree: ast.Module, name: str) -> object:

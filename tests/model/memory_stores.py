@@ -1,0 +1,173 @@
+"""The shipped memory stores behind the fates: pages are small, and batches are taken in part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ingest.chunk import Chunk, decode_item
+from ingest.item import Item
+from ingest.keys import Key, Layout, chunk_range
+from ingest.manifest import Manifest
+from ingest.reading import Span
+from ingest.stores import ObjectHead, Page, RemainingMs, Segment
+from ingest.stores.catalog import decode_entry, select_segments
+from ingest.stores.memory import MemoryCatalog, MemoryColdStore, MemoryHotStore, MemoryRegistry
+from tests.model.faults import Faults
+
+ITEMS_PER_PAGE = 3
+PAGE_BYTES = 400
+ITEMS_PER_CALL = 5
+
+
+class FaultyHot(MemoryHotStore):
+    """The table. Pages are read as they stand when they are asked for."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__(PAGE_BYTES)
+        self._faults = faults
+        self._sizes: dict[Key, int] = {}
+
+    def put(self, items: Sequence[Item], remaining_ms: RemainingMs) -> float:
+        put = super().put
+
+        def some(group: Sequence[Item]) -> Sequence[Item]:
+            taken = self._faults.part("put items", len(group))
+            put(group[:taken], remaining_ms)
+            self._sizes.update((item.key, item.size_bytes) for item in group[:taken])
+            return group[taken:]
+
+        self._in_calls("put items", items, some)
+        return float(len(items))
+
+    def delete(self, keys: Sequence[Key]) -> None:
+        delete = super().delete
+
+        def some(group: Sequence[Key]) -> Sequence[Key]:
+            taken = self._faults.part("delete items", len(group))
+            delete(group[:taken])
+            return group[taken:]
+
+        self._in_calls("delete items", keys, some)
+
+    def _in_calls(self, what: str, things: Sequence[Any], do: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
+        """Do it in calls of a few things each, in any order; what a call leaves goes into a further one."""
+        waiting = self._faults.shuffled(things)
+        while waiting:
+            group, waiting = waiting[:ITEMS_PER_CALL], waiting[ITEMS_PER_CALL:]
+            waiting.extend(self._faults.call(what, lambda group=group: do(group)))
+
+    def chunks(self, keys: Sequence[Key]) -> list[Chunk]:
+        return self._faults.call("read chunks", lambda: super(FaultyHot, self).chunks(keys))
+
+    def newest(self, sensor_id: str, widest_bucket_s: int) -> list[Chunk]:
+        return self._faults.call(
+            "read newest", lambda: super(FaultyHot, self).newest(sensor_id, widest_bucket_s)
+        )
+
+    def manifests(self, slot_s: int) -> Iterator[list[Manifest]]:
+        for whole in super().manifests(slot_s):
+            for start in range(0, len(whole), ITEMS_PER_PAGE):
+                page = whole[start : start + ITEMS_PER_PAGE]
+                yield self._faults.call("list manifests", lambda page=page: page)
+
+    def open_slots(self, until_s: int | None = None) -> list[int]:
+        return self._faults.call("list slots", lambda: super(FaultyHot, self).open_slots(until_s))
+
+    def load_layout(self) -> Layout | None:
+        return self._faults.call("read layout", super().load_layout)
+
+    def read(self, sensor_id: str, span: Span, widest_bucket_s: int) -> Iterator[Page]:
+        """As the store's own, with the sizes that are known from the puts."""
+        page = Page([], 0, 0.0, 0)
+        for item in self._query(*chunk_range(sensor_id, span, widest_bucket_s)):
+            chunk = decode_item(item)
+            page.chunks.append(chunk)
+            page.items += 1
+            page.size_bytes += self._sizes[chunk.key]
+            if page.size_bytes >= PAGE_BYTES:
+                yield page
+                page = Page([], 0, 0.0, 0)
+        yield page
+
+    def _query(self, partition: str, low: str = "", high: str = "\U0010ffff") -> Any:
+        """As the store's own, but an item that goes before its turn is not seen."""
+        keys = sorted(key for key in self.items if key.pk == partition and low <= key.sk <= high)
+        for position, key in enumerate(keys):
+            if position % ITEMS_PER_PAGE == 0:
+                self._faults.call("read a page", lambda: None)
+            if (item := self.items.get(key)) is not None:
+                yield item
+        if not keys:
+            self._faults.call("read a page", lambda: None)
+
+
+class FaultyCatalog(MemoryCatalog):
+    """The catalog."""
+
+    def __init__(self, faults: Faults, items: dict[Key, Any]) -> None:
+        super().__init__()
+        self.items = items
+        self._faults = faults
+        self._decoded: dict[Key, tuple[Any, Segment]] = {}
+
+    def add(self, segments: Sequence[Segment], expires_at_s: int) -> None:
+        self._faults.call("change catalog", lambda: super(FaultyCatalog, self).add(segments, expires_at_s))
+
+    def find(self, span: Span, sensor_id: str | None = None) -> list[Segment]:
+        return self._faults.call("read catalog", lambda: self._find(span, sensor_id))
+
+    def _find(self, span: Span, sensor_id: str | None) -> list[Segment]:
+        """As the store's own, with every entry decoded once."""
+        for key, item in self.items.items():
+            if self._decoded.get(key, (None,))[0] is not item:
+                self._decoded[key] = (item, decode_entry(item))
+        return select_segments((self._decoded[key][1] for key in self.items), span, sensor_id)
+
+    def remove(self, segments: Sequence[Segment]) -> None:
+        self._faults.call("change catalog", lambda: super(FaultyCatalog, self).remove(segments))
+
+
+class FaultyCold:
+    """A bucket. `created` is told of every object that was stored, whatever its writer heard."""
+
+    def __init__(
+        self, faults: Faults, objects: MemoryColdStore, created: Callable[[str], None], put: str
+    ) -> None:
+        self._faults = faults
+        self._objects = objects
+        self._created = created
+        self._put = put
+
+    def put(self, name: str, data: bytes, metadata: Mapping[str, str]) -> str:
+        def store() -> str:
+            etag = self._objects.put(name, data, metadata)
+            self._created(name)
+            return etag
+
+        return self._faults.call(self._put, store)
+
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        return self._faults.call("read object", lambda: self._objects.read(name, start, end))
+
+    def head(self, name: str) -> ObjectHead:
+        return self._faults.call("head object", lambda: self._objects.head(name))
+
+    def names(self, prefix: str) -> Iterator[str]:
+        return iter(self._faults.call("list objects", lambda: list(self._objects.names(prefix))))
+
+    def delete(self, names: Sequence[str]) -> None:
+        self._faults.call("delete object", lambda: self._objects.delete(names))
+
+
+class FaultyRegistry(MemoryRegistry):
+    """The registry."""
+
+    def __init__(self, faults: Faults) -> None:
+        super().__init__()
+        self._faults = faults
+
+    def register(self, first_seen_ms: Mapping[str, int], remaining_ms: RemainingMs) -> tuple[int, float]:
+        return self._faults.call(
+            "register", lambda: super(FaultyRegistry, self).register(first_seen_ms, remaining_ms)
+        )
