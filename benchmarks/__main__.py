@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks import archive, bill, hot_query, mqtt, packing, stack, store
+from benchmarks import archive, bill, cold_query, compaction, hot_query, mqtt, packing, peers, stack, store
 from benchmarks.measure import Row
 from benchmarks.page import page
 
@@ -37,7 +37,10 @@ def main() -> None:
     rows = _told("storing", store.rows)
     rows += _told("packing", packing.rows)
     rows += _told("hot query", hot_query.rows)
+    rows += _told("hot query beside other databases", peers.rows)
     rows += _told("cold query and archive", archive.rows)
+    rows += _told("time of a cold query", cold_query.rows)
+    rows += _told("compaction", compaction.rows)
     door_per_core_s = rows[0].numbers[store.PER_CORE]
     rows += _told("embedded stack", lambda: stack.rows(door_per_core_s))
     rows += _told("MQTT gateway", mqtt.rows)

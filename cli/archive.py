@@ -1,8 +1,8 @@
-"""Commands about the cold tier: archive ls, show, get, reindex."""
+"""Commands about the cold tier: archive ls, show, get, reindex, compact."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from cli.target import Target, find, layout_of, now_us
 from ingest.errors import NotFound, Partial
 
 if TYPE_CHECKING:
+    from ingest.compact import Compacted
     from ingest.stores import Segment
 
 app = typer.Typer(help="The segments in S3.", no_args_is_help=True)
@@ -132,6 +133,115 @@ def reindex(stack: options.Stack = options.DEFAULT_STACK) -> None:
     show.note(f"{done.indexed:,} segments indexed, {done.removed:,} stale entries removed.")
     if done.skipped:
         raise Partial(f"{len(done.skipped)} objects are no segments: {', '.join(done.skipped[:5])}.")
+
+
+@app.command("compact")
+def compact_archive(
+    since: options.Since = OLDEST,
+    until: options.Until = "now+2d",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say which dates would be compacted.")
+    ] = False,
+    grace: Annotated[
+        str | None,
+        typer.Option(
+            "--grace",
+            metavar="D",
+            help="For how long old segments are kept for those who hold an older listing. "
+            "Default: 24h, on a local stack 1m.",
+        ),
+    ] = None,
+    fmt: options.Format = None,
+    output: options.Output = None,
+    stack: options.Stack = options.DEFAULT_STACK,
+) -> None:
+    """Make each date's segments fewer and larger, sorted by sensor. Queries answer the same throughout.
+
+    The deployment does so by itself, once a day, with dates that are complete; this takes every date of the
+    range that has something to gain. Old segments leave the catalog at once and the bucket after the grace, which
+    this command, or the deployment, sees to when it runs next. Running it twice, or twice at once, is harmless.
+    """
+    import time
+
+    from cli.times import parse_duration, parse_time
+    from ingest.compact import Compaction, compact, planned
+    from ingest.reading import Span
+
+    target = find(stack)
+    now = now_us()
+    span = Span(parse_time(since, now, "--from"), parse_time(until, now, "--to"))
+    stores = target.stores()
+    if grace is None:
+        grace = "1m" if target.local is not None else "24h"
+    work = Compaction(
+        cold=stores.cold,
+        catalog=stores.catalog,
+        layout=layout_of(stores),
+        now=time.time,
+        grace_s=parse_duration(grace, "--grace") // 1_000_000,
+        remaining_ms=lambda: 1 << 62,
+        thorough=True,
+    )
+    plans = list(planned(work, span))
+    if dry_run:
+        show.records([_planned_row(date, groups) for date, groups in plans], fmt, output)
+        return
+    rows: list[Compacted] = []
+    with show.progress("dates") as bar:
+        task = bar.add_task("compacting", total=len(plans))
+        for done in compact(work, span):
+            rows.append(done)
+            bar.advance(task, 1 if done.groups or done.failed else 0)
+    show.records([_compacted_row(done) for done in rows if done.groups], fmt, output)
+    _tell_compacted(rows)
+
+
+def _planned_row(date: str, groups: Sequence[Sequence[Segment]]) -> dict[str, Any]:
+    segments = [segment for group in groups for segment in group]
+    return {
+        "date": date,
+        "segments": len(segments),
+        "bytes": sum(segment.size_bytes for segment in segments),
+        "rows": sum(segment.rows for segment in segments),
+    }
+
+
+def _compacted_row(done: Compacted) -> dict[str, Any]:
+    return {
+        "date": done.date,
+        "segments_before": done.segments_before,
+        "segments_after": done.segments_after,
+        "bytes_before": done.bytes_before,
+        "bytes_after": done.bytes_after,
+        "rows_before": done.rows_before,
+        "rows_after": done.rows_after,
+    }
+
+
+def _tell_compacted(dates: Sequence[Compacted]) -> None:
+    """The sum to stderr, and what could not be done. Raises Partial."""
+    before, after = (
+        sum(done.segments_before for done in dates),
+        sum(done.segments_after for done in dates),
+    )
+    deleted, revived = sum(done.deleted for done in dates), sum(done.revived for done in dates)
+    show.note(f"{before:,} segments made into {after:,}; {deleted:,} superseded objects deleted.")
+    if revived:
+        show.note(f"{revived:,} superseded segments were catalogued again: what they were made into is gone.")
+    damaged = [name for done in dates for name in done.damaged]
+    failed = [done for done in dates if done.failed is not None]
+    lost = sum(done.lost_races for done in dates)
+    if failed:
+        raise Partial(f"{len(failed)} dates were not compacted. {failed[0].date}: {failed[0].failed}")
+    if damaged:
+        raise Partial(
+            f"{len(damaged)} segments cannot be read and were left as they are: {', '.join(damaged[:5])}. "
+            "Restore them, or remove them and reindex."
+        )
+    if lost:
+        raise Partial(
+            f"Another compaction came first {lost} times. Run it again to see whether anything is left."
+        )
 
 
 def _row(segment: Segment) -> dict[str, Any]:

@@ -75,6 +75,7 @@ class Outputs:
     store_readings: str
     archive_expired: str
     index_segment: str
+    compact_archive: str
     store_readings_mapping: str
     archive_expired_mapping: str
 
@@ -89,6 +90,7 @@ _OUTPUT_KEYS: Mapping[str, str] = {
     "store_readings": "StoreReadingsFunction",
     "archive_expired": "ArchiveExpiredFunction",
     "index_segment": "IndexSegmentFunction",
+    "compact_archive": "CompactArchiveFunction",
     "store_readings_mapping": "StoreReadingsMapping",
     "archive_expired_mapping": "ArchiveExpiredMapping",
 }

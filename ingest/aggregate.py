@@ -8,11 +8,14 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 from ingest.errors import BadInput
 from ingest.reading import Column, Run, Value
 
 _QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,3})?|100)")
+Numbers = list[int | float]
+"""What of a window's values can be reckoned with; booleans are ints."""
 
 
 @dataclass(slots=True)
@@ -28,62 +31,56 @@ class Windows:
     columns: dict[str, dict[str, Column]]
 
 
-def _numbers(values: Sequence[Value]) -> list[int | float]:
-    return [value for value in values if not isinstance(value, str)]
+def _sum(numbers: Numbers) -> int | float:
+    return sum(numbers) if all(isinstance(value, int) for value in numbers) else math.fsum(numbers)
 
 
-def _sum(values: Sequence[Value]) -> Value | None:
-    numbers = _numbers(values)
-    if not numbers:
-        return None
-    if all(isinstance(value, int) for value in numbers):
-        return sum(numbers)
-    return math.fsum(numbers)
+def _mean(numbers: Numbers) -> float:
+    return math.fsum(numbers) / len(numbers)
 
 
-def _mean(values: Sequence[Value]) -> Value | None:
-    numbers = _numbers(values)
-    return math.fsum(numbers) / len(numbers) if numbers else None
-
-
-def _least(values: Sequence[Value]) -> Value | None:
-    return min(_numbers(values), default=None)
-
-
-def _greatest(values: Sequence[Value]) -> Value | None:
-    return max(_numbers(values), default=None)
-
-
-def _quantile(share: float) -> Callable[[Sequence[Value]], Value | None]:
-    def of(values: Sequence[Value]) -> Value | None:
-        numbers = sorted(_numbers(values))
-        if not numbers:
-            return None
-        place = share * (len(numbers) - 1)
+def _quantile(share: float) -> Callable[[Numbers], int | float]:
+    def of(numbers: Numbers) -> int | float:
+        ordered = sorted(numbers)
+        place = share * (len(ordered) - 1)
         low = math.floor(place)
         if low == place:
-            return numbers[low]
-        return numbers[low] + (numbers[low + 1] - numbers[low]) * (place - low)
+            return ordered[low]
+        return ordered[low] + (ordered[low + 1] - ordered[low]) * (place - low)
 
     return of
 
 
-AGGREGATES: dict[str, Callable[[Sequence[Value]], Value | None]] = {
-    "mean": _mean,
-    "min": _least,
-    "max": _greatest,
-    "sum": _sum,
+_OF_NUMBERS: dict[str, Callable[[Numbers], Value]] = {"mean": _mean, "min": min, "max": max, "sum": _sum}
+_OF_VALUES: dict[str, Callable[[Sequence[Value]], Value]] = {
     "count": len,
     "first": lambda values: values[0],
     "last": lambda values: values[-1],
 }
+AGGREGATES = (*_OF_NUMBERS, *_OF_VALUES)
 """Sums and means are correctly rounded (math.fsum), so they do not depend on the order of reading.
 Booleans count as 0 and 1; texts only have count, first and last."""
 
 
 def aggregate_function(name: str) -> Callable[[Sequence[Value]], Value | None]:
-    """The aggregate of that name; `p0` to `p100` are quantiles, interpolated linearly. Raises BadInput."""
-    known = AGGREGATES.get(name)
+    """The aggregate of that name, of at least one value; `p0` to `p100` are quantiles, interpolated linearly.
+
+    It gives None where it needs numbers and there are none. Raises BadInput.
+    """
+    of_values = _OF_VALUES.get(name)
+    if of_values is not None:
+        return of_values
+    of_numbers = _of_numbers(name)
+
+    def of(values: Sequence[Value]) -> Value | None:
+        numbers = [value for value in values if not isinstance(value, str)]
+        return of_numbers(numbers) if numbers else None
+
+    return of
+
+
+def _of_numbers(name: str) -> Callable[[Numbers], Value]:
+    known = _OF_NUMBERS.get(name)
     if known is not None:
         return known
     quantile = _QUANTILE.fullmatch(name)
@@ -96,18 +93,26 @@ def aggregate_function(name: str) -> Callable[[Sequence[Value]], Value | None]:
 
 def aggregate(run: Run, every_us: int, names: Sequence[str]) -> Windows:
     """The named aggregates of each metric per window; windows are aligned to the epoch."""
-    functions = {name: aggregate_function(name) for name in names}
+    ts_us = run.ts_us
     starts: list[int] = []
     bounds: list[int] = [0]
-    while bounds[-1] < len(run.ts_us):
-        start_us = run.ts_us[bounds[-1]] // every_us * every_us
+    while bounds[-1] < len(ts_us):
+        start_us = ts_us[bounds[-1]] // every_us * every_us
         starts.append(start_us)
-        bounds.append(bisect_left(run.ts_us, start_us + every_us, lo=bounds[-1]))
-    columns: dict[str, dict[str, Column]] = {}
-    for metric, column in run.metrics.items():
-        columns[metric] = {name: [] for name in names}
-        for low, high in pairwise(bounds):
-            present = [value for value in column[low:high] if value is not None]
-            for name, function in functions.items():
-                columns[metric][name].append(function(present) if present else None)
+        bounds.append(bisect_left(ts_us, start_us + every_us, lo=bounds[-1]))
+    columns = {metric: _aggregate_column(column, bounds, names) for metric, column in run.metrics.items()}
     return Windows(every_us, starts, columns)
+
+
+def _aggregate_column(column: Column, bounds: Sequence[int], names: Sequence[str]) -> dict[str, Column]:
+    """The named aggregates of the values between each bound and the next."""
+    kinds = set(map(type, column))
+    windows: list[Column] = [column[low:high] for low, high in pairwise(bounds)]
+    if type(None) in kinds:
+        windows = [[value for value in window if value is not None] for window in windows]
+    found: dict[str, Column] = {}
+    for name in names:
+        plain = str not in kinds and name not in _OF_VALUES
+        function = cast(Callable[[Column], Value], (_of_numbers if plain else aggregate_function)(name))
+        found[name] = [function(window) if window else None for window in windows]
+    return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 
 from ingest import keys
 from ingest import segment as segment_format
@@ -12,8 +13,8 @@ from ingest.chunk import Chunk
 from ingest.errors import Corrupt, NotFound, ThermoclineError
 from ingest.keys import Key, Layout
 from ingest.manifest import Manifest
-from ingest.reading import Run, merge
-from ingest.stores import Catalog, ColdStore, HotStore, ObjectHead, RemainingMs, Segment
+from ingest.reading import EARLIEST_US, Run, Span, merge
+from ingest.stores import Catalog, ColdStore, Holders, HotStore, ObjectHead, RemainingMs, Segment, Superseded
 
 CHUNKS_PER_ROUND = 8_000
 """How many chunks are archived before their manifests are deleted."""
@@ -24,6 +25,7 @@ VALUES_PER_SEGMENT = 4_000_000
 LEAST_ROUND_MS = 20_000
 """With less time left no further round or slot is begun; the schedule goes on where it stopped."""
 OVERDUE_MOST_S = 3_600
+ALL_DATES = Span(EARLIEST_US, 1 << 62)
 
 
 @dataclass(slots=True)
@@ -196,8 +198,13 @@ def _was_due(key: Key, manifest: Manifest, stack: Stack) -> bool:
 
 
 def _is_archived(date: str, digest: str, stack: Stack) -> bool:
-    """Whether exactly these chunks are catalogued already, and the object is there."""
-    if not any(segment.digest == digest for segment in stack.catalog.find(keys.date_span(date))):
+    """Whether exactly these chunks are catalogued already, and the object is there: it, or what it was
+    compacted into."""
+    entry = stack.catalog.look_up(date, digest)
+    if isinstance(entry, Superseded):
+        catalogued = {segment.digest for segment in stack.catalog.find(keys.date_span(date))}
+        return catalogued.issuperset(entry.by)
+    if entry is None:
         return False
     try:
         stack.cold.head(keys.segment_name(date, digest))
@@ -227,26 +234,29 @@ def _write_segment(date: str, chunks: Sequence[Chunk], stack: Stack) -> Segment 
 
 
 def index_object(name: str, cold: ColdStore, catalog: Catalog, layout: Layout) -> Segment | None:
-    """Catalog the object if it is a segment by name and content; what was catalogued, or None.
+    """Catalog the object if it is a segment by name and content; what it holds, or None.
 
     An object without our metadata (restored, copied) is described from its own footer. The
     newest cold retention holds for it, as the bucket's lifecycle rule does for every object.
-    Raises NotFound where it is gone, Corrupt where it is named a segment and is none.
+    One that is superseded stays so. Raises NotFound where it is gone, Corrupt where it is named
+    a segment and is none.
     """
+    segment = describe(name, cold)
+    if segment is not None:
+        catalog.add([segment], segment.written_s + layout.periods[-1].cold_retention_s)
+    return segment
+
+
+def describe(name: str, cold: ColdStore) -> Segment | None:
+    """What the catalog is to say of an object; None where it has no segment's name. Raises NotFound, Corrupt."""
     parsed = keys.parse_segment_name(name)
     if parsed is None:
         return None
     head = cold.head(name)
-    segment = _describe(name, *parsed, head, cold)
-    catalog.add([segment], head.modified_s + layout.periods[-1].cold_retention_s)
-    return segment
-
-
-def _describe(name: str, date: str, digest: str, head: ObjectHead, cold: ColdStore) -> Segment:
     facts = segment_format.facts_of(head.metadata)
     if facts is None:
         facts = segment_format.summary(partial(cold.read, name), head.size_bytes)
-    return catalog_entry(name, date, digest, facts, head)
+    return catalog_entry(name, *parsed, facts, head)
 
 
 def catalog_entry(
@@ -284,24 +294,38 @@ def reindex(
 ) -> Iterator[Reindexed]:
     """Rebuild the catalog from the bucket alone, yielding the running totals for progress.
 
-    `everything` is what the catalog held before; entries whose object is gone are removed.
+    `everything` is what the catalog held before; entries whose object is gone are removed. What was
+    compacted stays out of the catalog while all that it was compacted into is in the bucket.
     """
     done = Reindexed()
-    present: set[str] = set()
+    present: dict[str, Segment | None] = {}
     for name in cold.names(keys.SEGMENT_PREFIX):
         try:
-            if index_object(name, cold, catalog, layout) is None:
+            present[name] = index_object(name, cold, catalog, layout)
+            if present[name] is None:
                 done.skipped.append(name)
             else:
-                present.add(name)
                 done.indexed += 1
         except Corrupt:  # damaged, not gone: an entry it has stays, so that queries fail aloud
             done.skipped.append(name)
-            present.add(name)
+            present[name] = None
         except NotFound:
             continue
         yield done
     gone = [segment for segment in everything if segment.name not in present]
     catalog.remove(gone)
     done.removed = len(gone)
+    _catalog_orphans(catalog, layout, present)
     yield done
+
+
+def _catalog_orphans(catalog: Catalog, layout: Layout, present: Mapping[str, Segment | None]) -> None:
+    """Catalog again what is superseded by something that is not, or not whole, in the bucket."""
+    for _, entries in groupby(catalog.entries(ALL_DATES), key=lambda entry: entry.date):
+        held = Holders(entries)
+        for entry in held.superseded.values():
+            segment = present.get(keys.segment_name(entry.date, entry.digest))
+            holders = held.of(entry)
+            is_held = holders is not None and all(present.get(one.name) is not None for one in holders)
+            if segment is not None and not is_held:
+                catalog.revive(segment, segment.written_s + layout.periods[-1].cold_retention_s)

@@ -48,6 +48,10 @@ def encode(run: Run, bucket_start_s: int, batch: str, expires_at_s: int, codec: 
     where that takes fewer write units. `expires_at_s` is epoch seconds.
     """
     listing = codec == "list"
+    if listing:
+        plain = _plain(run, bucket_start_s, batch, expires_at_s)
+        if plain is not None:
+            return [plain]
     piece_of: BodyOf = chunk_list.body if listing else _packed().body
     body_of: BodyOf = chunk_list.body if listing else _packed().smaller
     arrival_ms = run.arrival_ms
@@ -71,6 +75,26 @@ def encode(run: Run, bucket_start_s: int, batch: str, expires_at_s: int, codec: 
         text = json.dumps(head, separators=(",", ":"))
         items.append(Item(key, f"{text[:-1]},{body.json}}}", head_bytes + body.size_bytes))
     return items
+
+
+def _plain(run: Run, bucket_start_s: int, batch: str, expires_at_s: int) -> Item | None:
+    """The one chunk of a run of numbers on a grid, its size left to be counted; None for every other run.
+
+    Writes what `encode` writes, at a fraction of its cost.
+    """
+    count = len(run.ts_us)
+    names_bytes = sum(map(len, run.metrics)) + _NAME_BYTES * len(run.metrics)
+    if _HEAD_BYTES + names_bytes + _CELL_BYTES * (len(run.metrics) + 1) * count > MOST_CHUNK_BYTES:
+        return None
+    body = chunk_list.plain_body(run, bucket_start_s)
+    if body is None:
+        return None
+    arrival_ms = run.arrival_ms
+    if not isinstance(arrival_ms, int):
+        arrival_ms = max(map(max, arrival_ms.values()))
+    key = keys.chunk_key(run.sensor_id, bucket_start_s, batch, 0)
+    head = f'{{"pk":{{"S":"{key.pk}"}},"sk":{{"S":"{key.sk}"}},"n":{{"N":"{count}"}},"c":{{"S":"l"}}'
+    return Item(key, f'{head},"at":{{"N":"{arrival_ms}"}},"ttl":{{"N":"{expires_at_s}"}},{body}}}')
 
 
 def writer(codec: str) -> str:
@@ -97,6 +121,10 @@ def _packed() -> ModuleType:
 
 _HEAD_BYTES = 256
 """More than the key, arrival, ttl and tag of any chunk weigh."""
+_CELL_BYTES = 24
+"""More than a number weighs in a list."""
+_NAME_BYTES = 5
+"""What a metric weighs beside its name and its values."""
 
 
 def _cut(run: Run, bucket_start_s: int, body_of: BodyOf, most: int) -> list[Run]:
@@ -147,8 +175,13 @@ def _weight_bound(run: Run) -> int:
         for cell in column
         if isinstance(cell, str)
     )
-    per_reading = 24 * (len(run.metrics) + 1)
-    return _HEAD_BYTES + texts + sum(len(name) + 5 for name in run.metrics) + per_reading * len(run.ts_us)
+    per_reading = _CELL_BYTES * (len(run.metrics) + 1)
+    return (
+        _HEAD_BYTES
+        + texts
+        + sum(len(name) + _NAME_BYTES for name in run.metrics)
+        + per_reading * len(run.ts_us)
+    )
 
 
 # --- item -> run ------------------------------------------------------------------------

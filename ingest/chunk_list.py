@@ -5,23 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise, repeat
+from itertools import accumulate
 from math import gcd
-from operator import sub
+from operator import add, ge, sub
 from typing import cast
 
 import msgspec
 
 from ingest.item import Attribute, number_size
 from ingest.keys import US
-from ingest.reading import MAX_INT_DIGITS, Column, Run, Value, canonical, number
+from ingest.number_text import number_text, split_columns
+from ingest.reading import MAX_INT_DIGITS, Column, Run, Value, canonical, instants_present, number
 
 ELEMENT = 1
 """Bytes an element of a list or map takes beside its value."""
 CONTAINER = 3
 """Bytes a list or map takes beside its elements."""
 _NUMBERS = frozenset({int, float})
-_JOIN = b'"},{"N":"'
+_BETWEEN = '"},{"N":"'
+_JOIN = _BETWEEN.encode()
 
 
 class _NumberSizes(dict[int | float, int]):
@@ -50,6 +52,31 @@ class Text:
 # --- run -> attributes ------------------------------------------------------------------
 
 
+def plain_body(run: Run, bucket_start_s: int) -> str | None:
+    """The JSON of `body` where all cells are numbers that `number_text` takes and no instant is missing; else None."""
+    ts_us, metrics = run.ts_us, run.metrics
+    count = len(ts_us)
+    text, step_us = run.encoded or (number_text(metrics.values(), count) if metrics else None, 0)
+    if text is None:
+        return None
+    times = ""
+    if count > 1 and not step_us:
+        found, spread = _times(run)
+        if spread is not None:
+            return None
+        times = found.json
+    elif count > 1:
+        times = f'"dt":{{"N":"{step_us}"}},'
+    named = [
+        f'"{name}":{cell_text(column[0]).json}'
+        if column[0] == column[-1] and count > 1 and is_constant(column)
+        else f'"{name}":{{"L":[{{"N":"{numbers}"}}]}}'
+        for (name, column), numbers in zip(metrics.items(), split_columns(text, _BETWEEN), strict=True)
+    ]
+    start_us = ts_us[0] - bucket_start_s * US
+    return f'"t0":{{"N":"{start_us}"}},{times}"v":{{"M":{{{",".join(named)}}}}}'
+
+
 def body(run: Run, bucket_start_s: int, head_bytes: int = 0) -> Text:
     """The attributes that hold times and values, as lists whatever the rest of the item weighs."""
     del head_bytes
@@ -75,9 +102,12 @@ def _times(run: Run) -> tuple[Text, list[int] | None]:
     ts_us = run.ts_us
     if len(ts_us) == 1:
         return Text("", 0), None
+    step_us = ts_us[1] - ts_us[0]
+    if ts_us[-1] - ts_us[0] == step_us * (len(ts_us) - 1) and ts_us == list(
+        range(ts_us[0], ts_us[-1] + 1, step_us)
+    ):
+        return step_text(step_us), None
     deltas = list(map(sub, ts_us[1:], ts_us))
-    if deltas.count(deltas[0]) == len(deltas):
-        return step_text(deltas[0]), None
     plain = number_list("t", deltas)
     step = sorted(deltas)[len(deltas) // 2]
     offsets = [ts - ts_us[0] - i * step for i, ts in enumerate(ts_us)][1:]
@@ -165,42 +195,65 @@ def cell_text(value: Value | None) -> Text:
 def decode_run(item: Mapping[str, Attribute], sensor_id: str, bucket_start_s: int, count: int) -> Run:
     """The run of an item. Raises KeyError, ValueError or TypeError where its parts contradict each other."""
     stored = cast(dict[str, Attribute], item["v"]["M"])
-    lists = [len(cast(list[Attribute], value["L"])) for value in stored.values() if "L" in value]
-    places = lists[0] if lists else count
-    if any(length != places for length in lists) or places < count:
+    columns = {
+        name: decode_list(cast(list[dict[str, object]], value["L"])) if "L" in value else decode_cell(value)
+        for name, value in stored.items()
+    }
+    steps = None
+    if "t" in item:
+        steps = [int(element["N"]) for element in cast(list[dict[str, str]], item["t"]["L"])]
+    step_us = int(cast(str, item["dt"]["N"])) if "dt" in item else 0
+    first_us = bucket_start_s * US + int(cast(str, item["t0"]["N"]))
+    return assemble(sensor_id, first_us, step_us, steps, columns, count, int(cast(str, item["at"]["N"])))
+
+
+def assemble(
+    sensor_id: str,
+    first_us: int,
+    step_us: int,
+    steps: list[int] | None,
+    stored: Mapping[str, Column | Value | None],
+    count: int,
+    arrival_ms: int,
+) -> Run:
+    """The run of `count` readings that the parts of a chunk stand for; what is no list is constant.
+
+    `step_us` is 0 where there is none. Raises ValueError or TypeError where the parts contradict each other.
+    """
+    columns = {name: column for name, column in stored.items() if isinstance(column, list)}
+    lengths = set(map(len, columns.values())) or {count}
+    places = max(lengths)
+    if len(lengths) > 1:
         raise ValueError("its columns differ in length")
-    ts_us = _decode_times(item, bucket_start_s * US + int(cast(str, item["t0"]["N"])), places)
-    columns: dict[str, Column] = {}
-    for name, value in stored.items():
-        if "L" in value:
-            columns[name] = decode_list(cast(list[dict[str, object]], value["L"]))
-        else:
-            columns[name] = list(repeat(decode_cell(value), places))
+    if len(columns) < len(stored):
+        columns = {
+            name: column if isinstance(column, list) else [column] * places for name, column in stored.items()
+        }
+    if places < count:
+        raise ValueError(f"it says {count} readings and holds {places}")
+    ts_us = _decode_times(first_us, step_us, steps, places)
     if places > count:
-        kept = [
-            i
-            for i, cells in enumerate(zip(*columns.values(), strict=True))
-            if any(c is not None for c in cells)
-        ]
+        kept = instants_present(list(columns.values()))
         ts_us = [ts_us[i] for i in kept]
         columns = {name: [column[i] for i in kept] for name, column in columns.items()}
     if len(ts_us) != count:
         raise ValueError(f"it says {count} readings and holds {len(ts_us)}")
-    return Run(sensor_id, ts_us, columns, int(cast(str, item["at"]["N"])))
+    return Run(sensor_id, ts_us, columns, arrival_ms)
 
 
-def _decode_times(item: Mapping[str, Attribute], first_us: int, places: int) -> list[int]:
-    step = int(cast(str, item["dt"]["N"])) if "dt" in item else 0
-    if "t" not in item:
-        return [first_us + i * step for i in range(places)]
-    listed = [int(element["N"]) for element in cast(list[dict[str, str]], item["t"]["L"])]
-    if len(listed) != places - 1:
-        raise ValueError(f"it has {len(listed)} time steps for {places} instants")
-    if step:
-        ts_us = [first_us, *(first_us + (i + 1) * step + offset for i, offset in enumerate(listed))]
+def _decode_times(first_us: int, step_us: int, steps: list[int] | None, places: int) -> list[int]:
+    if steps is None:
+        return list(range(first_us, first_us + places * step_us, step_us)) if step_us else [first_us] * places
+    if len(steps) != places - 1:
+        raise ValueError(f"it has {len(steps)} time steps for {places} instants")
+    if type(sum(steps)) is not int:
+        raise ValueError("its time steps are no whole numbers")
+    if step_us:
+        grid = range(first_us + step_us, first_us + places * step_us, step_us)
+        ts_us = [first_us, *map(add, grid, steps)]
     else:
-        ts_us = list(accumulate(listed, initial=first_us))
-    if any(a >= b for a, b in pairwise(ts_us)):
+        ts_us = list(accumulate(steps, initial=first_us))
+    if any(map(ge, ts_us, ts_us[1:])):
         raise ValueError("its times do not increase")
     return ts_us
 
@@ -212,7 +265,11 @@ def decode_list(elements: Iterable[Mapping[str, object]]) -> Column:
         joined = ",".join(cast(list[str], texts))
         # A service may answer with an exponent, where a long integer would lose digits as a double,
         # or with every digit of 9.99e125, which is a float for all that.
-        if "E" in joined or max(map(len, cast(list[str], texts)), default=0) > MAX_INT_DIGITS:
+        if (
+            "E" in joined
+            or "e" in joined
+            or max(map(len, cast(list[str], texts)), default=0) > MAX_INT_DIGITS
+        ):
             return [number(cast(str, text)) for text in texts]
         try:
             return msgspec.json.decode(f"[{joined}]", type=list[int | float])  # pyright: ignore[reportReturnType]

@@ -97,6 +97,11 @@ def is_wrapped(data: bytes) -> bool:
     return data.startswith((GZIP_MAGIC, ZSTD_MAGIC))
 
 
+def may_hold_wrapped(data: bytes) -> bool:
+    """Whether gzip or zstd may begin anywhere in the bytes; quick, since JSON in ASCII has neither of their marks."""
+    return GZIP_MAGIC[1:] in data or ZSTD_MAGIC[3:] in data
+
+
 def unwrap(data: bytes) -> bytes:
     """The bytes inside up to MOST_LAYERS envelopes; the same object where there is none.
 

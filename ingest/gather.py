@@ -9,11 +9,11 @@ from functools import lru_cache
 from itertools import compress, repeat
 from typing import Any, Concatenate, ParamSpec, cast
 
+from ingest.number_text import SAFE_MAGNITUDE
 from ingest.reading import (
     AHEAD_US,
     EARLIEST_US,
     LEAST_MAGNITUDE,
-    MAX_INT_DIGITS,
     Column,
     Run,
     Value,
@@ -36,8 +36,6 @@ MOST_TEXT_BYTES = 32 * 1024
 """What one text value may hold, in UTF-8: two fit a chunk item, which is split at 64 KB."""
 
 P = ParamSpec("P")
-SAFE_MAGNITUDE = 10.0**MAX_INT_DIGITS
-"""Below it and above LEAST_MAGNITUDE any number can be stored, int or float."""
 _NOTHING_REFUSED: Mapping[str, int] = {}
 _ABSENT = type(None)
 _FLOATS: set[type] = {float}

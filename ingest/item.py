@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from binascii import a2b_base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from ingest.keys import Key
@@ -19,11 +19,19 @@ MOST_ITEM_BYTES = 400 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A table item ready to be put: its key, its whole body as DynamoDB JSON, and its billed size."""
+    """A table item ready to be put: its key and its whole body as DynamoDB JSON.
+
+    `counted_bytes` is its billed size where whoever made it knows that; else it is counted when asked for.
+    """
 
     key: Key
     body: str
-    size_bytes: int
+    counted_bytes: int | None = field(default=None, compare=False)
+
+    @property
+    def size_bytes(self) -> int:
+        """The billed size (`item_size`)."""
+        return item_size(json.loads(self.body)) if self.counted_bytes is None else self.counted_bytes
 
 
 def make_item(attributes: Mapping[str, Attribute]) -> Item:

@@ -164,16 +164,18 @@ def expires_at_s(bucket_end_s: int, now_s: int, period: Period) -> int:
 
 
 def _digest(parts: Iterable[str], size_bytes: int) -> str:
-    state = hashlib.blake2b(digest_size=size_bytes)
-    for part in parts:
-        raw = part.encode()
-        state.update(len(raw).to_bytes(4, "big"))
-        state.update(raw)
-    return base64.b32encode(state.digest()).decode().lower()
+    pieces = [part.encode() for part in parts]
+    whole = b"".join([len(piece).to_bytes(4, "big") + piece for piece in pieces])
+    return base64.b32encode(hashlib.blake2b(whole, digest_size=size_bytes).digest()).decode().lower()
 
 
 def batch_id(
-    stream_arn: str, shard_id: str, bucket_s: int, sequences: Sequence[str], writer: str = "", content: str = ""
+    stream_arn: str,
+    shard_id: str,
+    bucket_s: int,
+    sequences: Sequence[str],
+    writer: str = "",
+    content: str = "",
 ) -> str:
     """16 characters that name a batch: the same records in the same batch, the same name.
 
@@ -194,6 +196,11 @@ def reject_id(stream_arn: str, shard_id: str, sequence: str, offset: str) -> str
 def chunks_digest(keys: Iterable[Key]) -> str:
     """32 characters that name a segment made of the chunks."""
     return _digest([part for key in sorted(keys) for part in key], 20)
+
+
+def compacted_digest(inputs: Iterable[str], part: Iterable[str]) -> str:
+    """32 characters that name a segment made of other ones, given by digest; `part` says which part of their rows."""
+    return _digest(["compacted", *part, *sorted(inputs)], 20)
 
 
 # --- table keys -------------------------------------------------------------------------

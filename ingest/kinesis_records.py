@@ -7,7 +7,10 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Any, cast
+
+import msgspec
 
 from ingest.reject import Problem
 
@@ -20,6 +23,10 @@ MOST_AGGREGATE_BYTES = 10 * 1024 * 1024
 MOST_ARRIVAL_MS = 253_402_300_800_000
 """10000-01-01T00:00:00Z, past which no date can be written."""
 
+_SHORT_HEAD = Struct("6B")
+"""Of a Record: tag, length; tag and value of the key index; tag and length of the data."""
+_LONG_HEAD = Struct("8B")
+"""The same with lengths of two bytes."""
 _MD5_BYTES = 16
 _MOST_VARINT_BYTES = 10
 _LENGTH_DELIMITED = 2
@@ -51,7 +58,44 @@ def records(event: Mapping[str, Any]) -> list[Record]:
     Source: "Using AWS Lambda with Amazon Kinesis", the shape of the event.
     """
     entries = event.get("Records")
-    return [_record(entry) for entry in cast(list[object], entries)] if isinstance(entries, list) else []
+    if not isinstance(entries, list):
+        return []
+    listed = cast(list[object], entries)
+    try:
+        known = msgspec.convert(listed, list[_Entry])
+    except (ValueError, RecursionError):  # ValidationError is a ValueError
+        return [_record(entry) for entry in listed]
+    return [_usual_record(one) or _record(entry) for one, entry in zip(known, listed, strict=True)]
+
+
+class _Kinesis(msgspec.Struct, gc=False, rename="camel"):
+    sequence_number: str
+    data: bytes
+    approximate_arrival_timestamp: int | float
+
+
+class _Entry(msgspec.Struct, gc=False):
+    """A record of an event as Lambda writes it; its data is taken out of base64 at once."""
+
+    eventID: str  # noqa: N815 - the event's name
+    eventSourceARN: str  # noqa: N815
+    kinesis: _Kinesis
+
+
+def _usual_record(entry: _Entry) -> Record | None:
+    """The record where nothing is odd about it, else None."""
+    kinesis = entry.kinesis
+    shard_id, sequence, stream_arn = (
+        entry.eventID.rpartition(":")[0],
+        kinesis.sequence_number,
+        entry.eventSourceARN,
+    )
+    if not (shard_id and sequence and stream_arn and entry.eventID.isascii()):
+        return None
+    arrival_ms = _arrival_ms(kinesis.approximate_arrival_timestamp)
+    if arrival_ms is None or not sequence.isascii() or not stream_arn.isascii():
+        return None
+    return Record(stream_arn, shard_id, sequence, arrival_ms, kinesis.data, None)
 
 
 def _record(entry: object) -> Record:
@@ -168,12 +212,11 @@ def _read_aggregate(message: bytes, found: _Aggregate) -> None:
     """AggregatedRecord: partition_key_table = 1, explicit_hash_key_table = 2 (texts), records = 3."""
     at, end = 0, len(message)
     while at < end:
+        at = _read_usual_records(message, at, end, found)
         if len(found.payloads) > MOST_USER_RECORDS:
             raise _Malformed("kpl_limit", f"more than {MOST_USER_RECORDS} user records")
-        after = _read_usual_record(message, at, end, found)
-        if after:
-            at = after
-            continue
+        if at >= end:
+            return
         number, at, until = _field(message, at, end)
         if number == 3:
             _read_record(message, at, until, found)
@@ -186,32 +229,37 @@ def _read_aggregate(message: bytes, found: _Aggregate) -> None:
         at = until
 
 
-def _read_usual_record(message: bytes, at: int, end: int, found: _Aggregate) -> int:
-    """The end of a Record of the form that producers write, its payload taken; 0 where it has another form.
+def _read_usual_records(message: bytes, at: int, end: int, found: _Aggregate) -> int:
+    """Where the first Record begins that has another form than producers write, or something else; their payloads
+    are taken.
 
     That form: a key index below 128, data, nothing else, and lengths of at most two bytes.
     """
-    if end - at < 7 or message[at] != 0x1A:
-        return 0
-    length, at = message[at + 1], at + 2
-    if length >= 0x80:
-        length, at = (length & 0x7F) | message[at] << 7, at + 1
-    until = at + length
-    if length >= 1 << 14 or length < 4 or until > end:
-        return 0
-    key = message[at + 1]
-    if message[at] != 0x08 or key >= 0x80 or message[at + 2] != 0x1A:
-        return 0
-    length, at = message[at + 3], at + 4
-    if length >= 0x80:
-        if at >= until:
-            return 0
-        length, at = (length & 0x7F) | message[at] << 7, at + 1
-    if length >= 1 << 14 or at + length != until:
-        return 0
-    found.most_key = max(found.most_key, key)
-    found.payloads.append(message[at:until])
-    return until
+    payloads, most_key = found.payloads, found.most_key
+    short, long = _SHORT_HEAD.unpack_from, _LONG_HEAD.unpack_from
+    last = end - _LONG_HEAD.size
+    for _ in range(MOST_USER_RECORDS + 1 - len(payloads)):
+        if at > last:
+            break
+        tag, length, key_tag, key, data_tag, size = short(message, at)
+        start, until = at + 6, at + 2 + length
+        if length >= 0x80:
+            tag, length, more, key_tag, key, data_tag, size, more_size = long(message, at)
+            start, until = at + 7, at + 3 + (length & 0x7F | more << 7)
+            if size >= 0x80:
+                start, size, more = at + 8, size & 0x7F | more_size << 7, more | more_size
+            if more >= 0x80:
+                break
+        if start + size != until or tag != 0x1A or data_tag != 0x1A or key_tag != 0x08 or key >= 0x80:
+            break
+        if until > end:
+            break
+        payloads.append(message[start:until])
+        if key > most_key:  # noqa: PLR1730 - max is a call, ten thousand times
+            most_key = key
+        at = until
+    found.most_key = most_key
+    return at
 
 
 def _read_record(message: bytes, at: int, end: int, found: _Aggregate) -> None:

@@ -41,20 +41,15 @@ def encode_manifests(slot_s: int, batch: str, written_s: int, chunks: Sequence[K
     items: list[Item] = []
     while group := list(islice(entries, CHUNKS_PER_MANIFEST)):
         key = keys.manifest_key(slot_s, batch, len(items))
-        named: list[Attribute] = [
-            {"L": [{"S": sensor_id}, {"N": str(bucket_s)}, {"N": str(count)}]}
-            for (sensor_id, bucket_s), count in group
-        ]
-        items.append(
-            make_item(
-                {
-                    "pk": {"S": key.pk},
-                    "sk": {"S": key.sk},
-                    "chunks": {"L": named},
-                    "written": {"N": str(written_s)},
-                }
-            )
+        named = ",".join(
+            [
+                f'{{"L":[{{"S":"{sensor_id}"}},{{"N":"{bucket_s}"}},{{"N":"{count}"}}]}}'
+                for (sensor_id, bucket_s), count in group
+            ]
         )
+        head = f'{{"pk":{{"S":"{key.pk}"}},"sk":{{"S":"{key.sk}"}}'
+        body = f'{head},"chunks":{{"L":[{named}]}},"written":{{"N":"{written_s}"}}}}'
+        items.append(Item(key, body))
     return items
 
 

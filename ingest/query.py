@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ingest import segment as segment_format
@@ -15,6 +16,8 @@ from ingest.stores import Catalog, ColdStore, HotStore, Segment
 
 ATTEMPTS = 4
 """How often a cold read goes back to the catalog because an object is gone (compacted meanwhile)."""
+SEGMENTS_AT_ONCE = 16
+"""How many segments are read at the same time: half of a client's connections."""
 
 
 @dataclass(slots=True)
@@ -121,13 +124,12 @@ def _read_cold(query: Query, span: Span, sources: Sources, now_s: float, found: 
         segments = _segments(span, query.sensor_id, sources, now_s)
         listed = {segment.name for segment in segments}
         runs = {name: kept for name, kept in runs.items() if name in listed}
-        try:
-            for segment in segments:
-                if segment.name not in runs:
-                    runs[segment.name] = _read_segment(segment, query, span, sources, found.cost)
-        except NotFound:
+        missing = [segment for segment in segments if segment.name not in runs]
+        read = _read_segments(missing, query, span, sources, found.cost)
+        runs |= {name: given for name, given in read.items() if given is not None}
+        if None in read.values():
             continue
-        flat = [run for kept in runs.values() for run in kept]
+        flat = [run for segment in segments for run in runs[segment.name]]
         found.cold_rows = sum(len(run.ts_us) for run in flat)
         return flat
     raise _objects_missing()
@@ -138,6 +140,30 @@ def _objects_missing() -> Unavailable:
         "Segments named by the catalog are missing from the archive bucket. If this stays so, run "
         "`thermocline archive reindex` and look at the bucket's lifecycle rules."
     )
+
+
+def _read_segments(
+    segments: Sequence[Segment], query: Query, span: Span, sources: Sources, cost: Cost
+) -> dict[str, list[Run] | None]:
+    """Each segment's runs by its name, None where its object is gone; several are read at once."""
+    costs = [Cost() for _ in segments]
+
+    def read(segment: Segment, its_cost: Cost) -> list[Run] | None:
+        try:
+            return _read_segment(segment, query, span, sources, its_cost)
+        except NotFound:
+            return None
+
+    if len(segments) > 1:
+        with ThreadPoolExecutor(min(SEGMENTS_AT_ONCE, len(segments))) as pool:
+            read_runs = list(pool.map(read, segments, costs))
+    else:
+        read_runs = list(map(read, segments, costs))
+    for its_cost in costs:
+        cost.objects += its_cost.objects
+        cost.requests += its_cost.requests
+        cost.bytes += its_cost.bytes
+    return {segment.name: given for segment, given in zip(segments, read_runs, strict=True)}
 
 
 def _read_segment(segment: Segment, query: Query, span: Span, sources: Sources, cost: Cost) -> list[Run]:

@@ -6,9 +6,10 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import pairwise, repeat
+from itertools import islice, repeat
+from operator import lt
 
 Value = bool | int | float | str
 Column = list[Value | None]
@@ -63,6 +64,9 @@ class Run:
     ts_us: list[int]
     metrics: dict[str, Column]
     arrival_ms: int | dict[str, list[int]]
+    encoded: tuple[bytes, int] | None = field(default=None, repr=False, compare=False)
+    """The columns as JSON, in their order, and the step of the grid (0 where it is not known): what a
+    decoder may leave for the encoder. Whatever makes another run of this one leaves it out."""
 
     def arrivals(self, metric: str) -> Iterable[int]:
         """Arrival of each value of the metric, aligned with its column."""
@@ -221,7 +225,7 @@ def concat(runs: Sequence[Run]) -> Run:
 def settle(sensor_id: str, ts_us: list[int], metrics: dict[str, Column], arrival_ms: int) -> Run:
     """A run from columns in the order they arrived within one record: sorted by time, the last
     value of an instant and metric winning. Columns must be as long as `ts_us`."""
-    if all(a < b for a, b in pairwise(ts_us)):
+    if all(map(lt, ts_us, islice(ts_us, 1, None))):
         return Run(sensor_id, ts_us, metrics, arrival_ms)
     instants = sorted(set(ts_us))
     place = {ts: i for i, ts in enumerate(instants)}
@@ -248,30 +252,53 @@ def take(run: Run, start: int, end: int) -> Run:
 
 def clip(run: Run, span: Span) -> Run:
     """The readings whose instants the half-open span holds."""
-    return take(run, bisect_left(run.ts_us, span.start_us), bisect_left(run.ts_us, span.end_us))
+    ts_us = run.ts_us
+    if ts_us and span.start_us <= ts_us[0] and ts_us[-1] < span.end_us:
+        return run
+    return take(run, bisect_left(ts_us, span.start_us), bisect_left(ts_us, span.end_us))
+
+
+def instants_present(columns: Sequence[Column]) -> list[int]:
+    """The places at which one of the columns, all of one length, holds a value."""
+    if not columns:
+        return []
+    first, *others = columns
+    return [
+        i
+        for i, cell in enumerate(first)
+        if cell is not None or any(column[i] is not None for column in others)
+    ]
 
 
 def select(run: Run, names: Sequence[str]) -> Run:
     """Only the named metrics, and only the instants at which one of them is present.
 
     No names means all metrics. Names the run lacks are left out."""
-    count = len(run.ts_us)
     kept = {
         name: column
         for name, column in run.metrics.items()
-        if (not names or name in names) and column.count(None) < count
+        if (not names or name in names) and _holds_a_value(column)
     }
     if len(kept) == len(run.metrics):
         return run
-    present = [
-        i for i, cells in enumerate(zip(*kept.values(), strict=True)) if any(c is not None for c in cells)
-    ]
+    columns = list(kept.values())
     arrival_ms = run.arrival_ms
     if not isinstance(arrival_ms, int):
-        arrival_ms = {name: [arrival_ms[name][i] for i in present] for name in kept}
-    return Run(
-        run.sensor_id,
-        [run.ts_us[i] for i in present],
-        {name: [column[i] for i in present] for name, column in kept.items()},
-        arrival_ms,
-    )
+        arrival_ms = {name: arrival_ms[name] for name in kept}
+    chosen = Run(run.sensor_id, run.ts_us, kept, arrival_ms)
+    if any(None not in column for column in columns):
+        return chosen
+    return _pick(chosen, instants_present(columns))
+
+
+def _holds_a_value(column: Column) -> bool:
+    return (bool(column) and column[0] is not None) or column.count(None) < len(column)
+
+
+def _pick(run: Run, places: list[int]) -> Run:
+    """The readings at these positions."""
+    arrival_ms = run.arrival_ms
+    if not isinstance(arrival_ms, int):
+        arrival_ms = {name: [values[i] for i in places] for name, values in arrival_ms.items()}
+    metrics = {name: [column[i] for i in places] for name, column in run.metrics.items()}
+    return Run(run.sensor_id, [run.ts_us[i] for i in places], metrics, arrival_ms)

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from ingest.reading import Column, Run, Span, Value, canonical, number
-from ingest.segment_read import ReadRange, Source, corrupt, read_footer, read_table
-from ingest.segment_write import COLUMNS, VERSION, footer_length, parquet
+from ingest.segment_file import VERSION, footer_length
+from ingest.segment_read import Footer, ReadRange, Source, corrupt, read_footer, read_table
+from ingest.segment_write import parquet
 
 PLAIN_BELOW = 1e15
 """The canonical text of a smaller integral double is its plain digits."""
@@ -52,23 +53,27 @@ def encode(runs: Sequence[Run]) -> EncodedSegment:
     The same runs give the same bytes (with one version of pyarrow). Raises ValueError
     where there is no value, a sensor comes twice, or a number is not finite.
     """
-    present = sorted((run for run in runs if run.value_count()), key=lambda run: run.sensor_id)
+    present = sorted((run for run in runs if _has_value(run)), key=lambda run: run.sensor_id)
     if not present:
         raise ValueError("a segment needs at least one value")
     if len({run.sensor_id for run in present}) != len(present):
         raise ValueError("a segment takes one run per sensor: merge the runs first")
     known = {
         "version": VERSION,
-        "rows": str(sum(run.value_count() for run in present)),
         "sensors": str(len(present)),
         "first-us": str(min(run.ts_us[0] for run in present)),
         "last-us": str(max(run.ts_us[-1] for run in present)),
         "first-sensor": present[0].sensor_id,
         "last-sensor": present[-1].sensor_id,
     }
-    data = parquet(present, known)
+    data, rows = parquet(present, known)
+    known["rows"] = str(rows)
     facts = _facts(known, footer_length(data[-8:]), hashlib.sha256(data).hexdigest())
     return EncodedSegment(*facts, data)
+
+
+def _has_value(run: Run) -> bool:
+    return any(any(cell is not None for cell in column) for column in run.metrics.values())
 
 
 def metadata(encoded: SegmentFacts) -> dict[str, str]:
@@ -150,6 +155,11 @@ def read_runs(
     return list(_runs(read_table(source, footer, picked), sensor_id, span, metrics)) if picked else []
 
 
+def read_groups(source: Source, footer: Footer, picked: Sequence[int], span: Span | None) -> list[Run]:
+    """The runs of the row groups (at least one), of the half-open span where given, by sensor. Raises Corrupt."""
+    return list(_runs(read_table(source, footer, picked), None, span, ()))
+
+
 def _facts(
     known: Mapping[str, str], footer_bytes: int, sha256: str
 ) -> tuple[int, int, int, int, str, str, int, str]:
@@ -180,7 +190,7 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """A table's columns as arrays, in the order of the file."""
+    """A table's columns as arrays, in the order of the file; `exact`, `flag` and `text` None where all is null."""
 
     sensors: list[str]
     sensor: Integers
@@ -208,7 +218,7 @@ class _Rows:
             _fill(cells, self.text, start, end)
             if None in cells:
                 raise corrupt("a row has no value")
-        if self.exact.null_count < len(self.exact):
+        if self.exact is not None and self.exact.null_count < len(self.exact):
             for place, text in enumerate(self.exact.slice(start, end - start).to_pylist()):
                 if text is not None:
                     cells[place] = number(text)
@@ -216,7 +226,7 @@ class _Rows:
 
 
 def _fill(cells: Column, column: Any, start: int, end: int) -> None:
-    if column.null_count < len(column):
+    if column is not None and column.null_count < len(column):
         for place, cell in enumerate(column.slice(start, end - start).to_pylist()):
             if cell is not None:
                 cells[place] = cell
@@ -228,16 +238,20 @@ def _numbers(values: Any) -> list[Value]:
     whole = values == np.trunc(values)
     if not whole.any():
         return cells
-    if whole.all() and (np.abs(values) < PLAIN_BELOW).all():
+    plain = whole & (np.abs(values) < PLAIN_BELOW)
+    if plain.all():
         return cast(list[Value], values.astype(np.int64).tolist())
-    for place in np.flatnonzero(whole).tolist():
+    places = np.flatnonzero(plain)
+    for place, cell in zip(places.tolist(), values[places].astype(np.int64).tolist(), strict=True):
+        cells[place] = cell
+    for place in np.flatnonzero(whole & ~plain).tolist():
         cells[place] = number(canonical(cells[place]))
     return cells
 
 
 def _rows(table: Any) -> _Rows:
     table = table.unify_dictionaries().combine_chunks()
-    columns = {name: table.column(name).chunk(0) for name in COLUMNS}
+    columns = {name: table.column(name).chunk(0) for name in table.column_names}
     value = columns["value"]
     return _Rows(
         sensors=columns["sensor_id"].dictionary.to_pylist(),
@@ -249,9 +263,9 @@ def _rows(table: Any) -> _Rows:
         has_value=np.ones(len(value), bool)
         if not value.null_count
         else value.is_valid().to_numpy(zero_copy_only=False),
-        exact=columns["exact"],
-        flag=columns["flag"],
-        text=columns["text"],
+        exact=columns.get("exact"),
+        flag=columns.get("flag"),
+        text=columns.get("text"),
         arrival=columns["arrival"].to_numpy(),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -14,7 +15,8 @@ import pyarrow.parquet
 
 from ingest.errors import Corrupt
 from ingest.reading import Span
-from ingest.segment_write import COLUMNS, FOOTER_MARK, GROUP_CHECKS, UNSIGNED, VERSION, footer_length
+from ingest.segment_file import FOOTER_MARK, GROUP_CHECKS, UNSIGNED, VERSION, footer_length
+from ingest.segment_write import COLUMNS
 
 pa = cast(Any, pyarrow)
 pq = cast(Any, pyarrow.parquet)
@@ -23,6 +25,9 @@ WHOLE_BYTES = 256 * 1024
 """A smaller object is read whole: one request instead of two."""
 TAIL_BYTES = 64 * 1024
 """How much of an object's end is read where its footer's length is not known."""
+
+NULLABLE = ("exact", "flag", "text")
+"""Columns that are rarely used: left out where the footer says that all is null."""
 
 ReadRange = Callable[[int, int], bytes]
 """Bytes `[start, end)` of one object."""
@@ -86,12 +91,14 @@ class Footer:
     def pick(self, sensor_id: str | None, span: Span | None, metrics: Collection[str]) -> list[int]:
         """Row groups whose least and greatest values allow a row of the sensor, span and metrics."""
         picked: list[int] = []
-        for index in range(self.parquet.num_row_groups):
+        count = self.parquet.num_row_groups
+        start = 0
+        if sensor_id is not None:  # groups are sorted by sensor
+            start = bisect_left(range(count), sensor_id, key=lambda index: self._sensors(index)[1])
+        for index in range(start, count):
+            if sensor_id is not None and self._sensors(index)[0] > sensor_id:
+                break
             group = self.parquet.row_group(index)
-            if sensor_id is not None:
-                low, high = self._bounds(group, "sensor_id")
-                if not low <= sensor_id <= high:
-                    continue
             if span is not None:
                 low, high = self._bounds(group, "ts")
                 if low >= span.end_us or high < span.start_us:
@@ -102,6 +109,18 @@ class Footer:
                     continue
             picked.append(index)
         return picked
+
+    def _sensors(self, index: int) -> tuple[str, str]:
+        return self._bounds(self.parquet.row_group(index), "sensor_id")
+
+    def present(self, picked: Sequence[int]) -> list[str]:
+        """The columns in which something of the row groups may be not null."""
+        groups = [self.parquet.row_group(index) for index in picked]
+        return [name for name in COLUMNS if not all(self._is_null(group, name) for group in groups)]
+
+    def _is_null(self, group: Any, name: str) -> bool:
+        statistics = group.column(self.column[name]).statistics
+        return name in NULLABLE and statistics is not None and statistics.null_count == group.num_rows
 
     def _bounds(self, group: Any, name: str) -> tuple[Any, Any]:
         statistics = group.column(self.column[name]).statistics
@@ -163,7 +182,8 @@ def _check_footer(raw: bytes) -> None:
 
 
 def read_table(source: Source, footer: Footer, picked: Sequence[int]) -> Any:
-    """The rows of the row groups (at least one), sensor and metric as Arrow dictionaries. Raises Corrupt."""
+    """The rows of the row groups (at least one), sensor and metric as Arrow dictionaries. Columns in which
+    all is null may be missing. Raises Corrupt."""
     ranges = [footer.range_of(index) for index in picked]
     source.fetch(ranges)
     checks = footer.known[GROUP_CHECKS].split(",")
@@ -177,6 +197,6 @@ def read_table(source: Source, footer: Footer, picked: Sequence[int]) -> Any:
             read_dictionary=["sensor_id", "metric"],
             page_checksum_verification=True,
         )
-        return file.read_row_groups(picked, columns=COLUMNS, use_threads=False)
+        return file.read_row_groups(picked, columns=footer.present(picked), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise corrupt(str(error)) from error

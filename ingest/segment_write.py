@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import zlib
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import compress, repeat
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
-import pyarrow.parquet
 
-from ingest.errors import Corrupt
-from ingest.reading import Run, Value, canonical
+from ingest.reading import Column, Run, Value, canonical
+from ingest.segment_file import joined
+from ingest.segment_footer import BOOLEAN, BYTE_ARRAY, DOUBLE, INT64, Element
+from ingest.segment_pages import Chunk, Doubles, Flags, arrow_chunk, doubles_chunk, null_chunk, pa, runs_chunk
 
-pa = cast(Any, pyarrow)
-pq = cast(Any, pyarrow.parquet)
-
-ROWS_PER_GROUP = 36_000
-"""One sensor-hour at 1 Hz touches one or two row groups; the footer stays below 1 KB a group."""
-COMPRESSION_LEVEL = 9
+ROWS_PER_GROUP = 43_200
+"""Half a day at 1 Hz: one sensor-hour touches one or two row groups, and a footer has some 300 bytes for each."""
 LARGEST_EXACT_INT = 2**53
 """Up to here every integer is a double; past it an int may need the `exact` column."""
 
@@ -38,213 +33,199 @@ SCHEMA: Any = pa.schema(
     ]
 )
 COLUMNS: list[str] = SCHEMA.names
-_DICTIONARY = ["sensor_id", "metric", "exact", "text"]
-_DELTA = {"ts": "DELTA_BINARY_PACKED", "arrival": "DELTA_BINARY_PACKED"}
-_VALUE_ENCODINGS = ("DICTIONARY", "PLAIN", "BYTE_STREAM_SPLIT")
-_SAMPLED_GROUPS = 8
-_MAGIC = b"PAR1"
-VERSION = "1"
-GROUP_CHECKS = "groups-crc32"
-FOOTER_CHECK = "footer-sha256"
-FOOTER_MARK = FOOTER_CHECK.encode() + b"\x18\x40"
-"""What precedes the footer's digest: its name, then Thrift compact's "next field, binary" and the length
-64. No name or id may hold such bytes, so it stands once in a footer ("Thrift Compact protocol encoding")."""
-UNSIGNED = b"0" * 64
-"""What stands in the footer where its own digest goes, while that digest is computed."""
+_PHYSICAL = {"ts": INT64, "value": DOUBLE, "flag": BOOLEAN, "arrival": INT64}
+_ELEMENTS = [Element(field.name, _PHYSICAL.get(field.name, BYTE_ARRAY), field.nullable) for field in SCHEMA]
 
-
-@dataclass(slots=True)
-class _Group:
-    """The rows of one row group, column-wise; names with how many rows each fills."""
-
-    sensors: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
-    metrics: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
-    ts_us: list[int] = field(default_factory=list[int])
-    cells: list[Value] = field(default_factory=list[Value])
-    arrivals: list[int] = field(default_factory=list[int])
-
-    def add(self, sensor_id: str, metric: str, block: _Block, start: int, end: int) -> None:
-        self.sensors.append((sensor_id, end - start))
-        self.metrics.append((metric, end - start))
-        self.ts_us.extend(block.ts_us[start:end])
-        self.cells.extend(block.cells[start:end])
-        if isinstance(block.arrivals, int):
-            self.arrivals.extend(repeat(block.arrivals, end - start))
-        else:
-            self.arrivals.extend(block.arrivals[start:end])
+Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """The present values of one sensor and metric."""
+    """The present values of one sensor and metric. `value` is 0 where `valid` (None: everywhere) says it is
+    null; `others` holds `exact`, `flag` and `text`, those that have a value."""
 
-    ts_us: list[int]
-    cells: list[Value]
-    arrivals: int | list[int]
+    sensor_id: str
+    metric: str
+    ts_us: Integers
+    value: Doubles
+    valid: Flags | None
+    others: dict[str, list[Any]]
+    arrivals: int | Integers
+
+    def __len__(self) -> int:
+        return len(self.ts_us)
+
+    def part(self, start: int, end: int) -> _Block:
+        if start == 0 and end == len(self):
+            return self
+        return replace(
+            self,
+            ts_us=self.ts_us[start:end],
+            value=self.value[start:end],
+            valid=None if self.valid is None else self.valid[start:end],
+            others={name: cells[start:end] for name, cells in self.others.items()},
+            arrivals=self.arrivals if isinstance(self.arrivals, int) else self.arrivals[start:end],
+        )
 
 
-def parquet(runs: Sequence[Run], known: Mapping[str, str]) -> bytes:
-    """A whole Parquet file with the runs (sorted by sensor) and the key-value metadata.
+_Group = list[_Block]
 
-    The metadata gains `groups-crc32`, the CRC-32 of each row group's bytes, and
+
+def parquet(runs: Sequence[Run], known: Mapping[str, str]) -> tuple[bytes, int]:
+    """A whole Parquet file with the runs (sorted by sensor) and the key-value metadata, and its rows.
+
+    The metadata gains `rows`, `groups-crc32`, the CRC-32 of each row group's bytes, and
     `footer-sha256`, the SHA-256 of the footer with this field zeroed: together they
     cover every byte a reader fetches. Raises ValueError where a number is not finite.
     """
-    return _signed(_write([_table(group) for group in _groups(runs)], known))
+    return joined(((sum(map(len, group)), _chunks(group)) for group in _groups(runs)), _ELEMENTS, known)
+
+
+# --- row groups -------------------------------------------------------------------------
 
 
 def _groups(ordered: Sequence[Run]) -> Iterator[_Group]:
     """Row groups of at most ROWS_PER_GROUP rows, cut between sensors wherever a sensor fits into one."""
-    group = _Group()
+    group: _Group = []
+    rows = 0
     for run in ordered:
-        if group.ts_us and len(group.ts_us) + run.value_count() > ROWS_PER_GROUP:
+        blocks = [block for block in _blocks(run) if len(block)]
+        if group and rows + sum(map(len, blocks)) > ROWS_PER_GROUP:
             yield group
-            group = _Group()
-        for metric in sorted(run.metrics):
-            block = _block(run, metric)
+            group, rows = [], 0
+        for block in blocks:
             start = 0
-            while start < len(block.ts_us):
-                end = min(len(block.ts_us), start + ROWS_PER_GROUP - len(group.ts_us))
-                group.add(run.sensor_id, metric, block, start, end)
+            while start < len(block):
+                end = min(len(block), start + ROWS_PER_GROUP - rows)
+                group.append(block.part(start, end))
+                rows += end - start
                 start = end
-                if len(group.ts_us) == ROWS_PER_GROUP:
+                if rows == ROWS_PER_GROUP:
                     yield group
-                    group = _Group()
-    if group.ts_us:
+                    group, rows = [], 0
+    if group:
         yield group
 
 
-def _block(run: Run, metric: str) -> _Block:
-    column = run.metrics[metric]
-    arrivals = run.arrival_ms if isinstance(run.arrival_ms, int) else run.arrival_ms[metric]
-    if None not in column:
-        return _Block(run.ts_us, cast(list[Value], column), arrivals)
-    present = [cell is not None for cell in column]
-    if not isinstance(arrivals, int):
-        arrivals = list(compress(arrivals, present))
-    return _Block(
-        list(compress(run.ts_us, present)), list(compress(cast(list[Value], column), present)), arrivals
-    )
+def _blocks(run: Run) -> Iterator[_Block]:
+    times = np.fromiter(run.ts_us, np.int64, len(run.ts_us))
+    for metric in sorted(run.metrics):
+        ts_us, cells = times, run.metrics[metric]
+        arrivals = run.arrival_ms
+        if not isinstance(arrivals, int):
+            arrivals = np.fromiter(arrivals[metric], np.int64, len(times))
+        value = _all_numbers(cells)
+        if value is None and None in cells:
+            present = np.fromiter((cell is not None for cell in cells), bool, len(cells))
+            ts_us, cells = ts_us[present], list(compress(cells, present))
+            arrivals = arrivals if isinstance(arrivals, int) else arrivals[present]
+            value = _all_numbers(cells)
+        yield _block(run.sensor_id, metric, ts_us, cast(list[Value], cells), value, arrivals)
 
 
-def _table(group: _Group) -> Any:
-    rows = len(group.cells)
-    kinds = set(map(type, group.cells))
-    value, exact = _numeric(group.cells, kinds)
-    flag = (
-        [cell if cell is True or cell is False else None for cell in group.cells] if bool in kinds else None
-    )
-    text = [cell if isinstance(cell, str) else None for cell in group.cells] if str in kinds else None
-    ts_us = pa.array(np.array(group.ts_us, np.int64)).cast(pa.timestamp("us", "UTC"))
-    arrays = [
-        _named(group.sensors),
-        _named(group.metrics),
-        ts_us,
-        pa.nulls(rows, pa.float64()) if value is None else value,
-        pa.nulls(rows, pa.string()) if exact is None else pa.array(exact, pa.string()),
-        pa.nulls(rows, pa.bool_()) if flag is None else pa.array(flag, pa.bool_()),
-        pa.nulls(rows, pa.string()) if text is None else pa.array(text, pa.string()),
-        pa.array(np.array(group.arrivals, np.int64)),
-    ]
-    return pa.Table.from_arrays([_plain(array) for array in arrays], schema=SCHEMA)
+def _all_numbers(cells: Column) -> Doubles | None:
+    """The cells as doubles, where all of them are numbers; None where it takes a closer look.
 
-
-def _named(fills: Sequence[tuple[str, int]]) -> Any:
-    """A string array from names and how many rows each fills, without a Python object per row."""
-    places = {name: place for place, name in enumerate(dict.fromkeys(name for name, _ in fills))}
-    indices = np.repeat(
-        np.array([places[name] for name, _ in fills], np.int32),
-        np.array([count for _, count in fills], np.int64),
-    )
-    return pa.DictionaryArray.from_arrays(pa.array(indices), pa.array(list(places), pa.string()))
-
-
-def _plain(array: Any) -> Any:
-    # A dictionary-typed sensor column would switch pyarrow.dataset's pruning off.
-    return array.dictionary_decode() if isinstance(array, pa.DictionaryArray) else array
-
-
-def _numeric(cells: Sequence[Value], kinds: set[type]) -> tuple[Any, list[str | None] | None]:
-    """The `value` and `exact` columns; None for a column that is all null."""
-    if int not in kinds and float not in kinds:
-        return None, None
-    absent = None
-    numbers: Sequence[Any] = cells
-    if not kinds <= {int, float}:
-        absent = np.fromiter((isinstance(cell, (bool, str)) for cell in cells), bool, len(cells))
-        numbers = [0.0 if isinstance(cell, (bool, str)) else cell for cell in cells]
+    `array` refuses texts and nulls. It takes booleans for 0 and 1, so these are looked at."""
     try:
-        values = np.array(numbers, np.float64) + 0.0  # -0.0 becomes 0.0, as `canonical` has it
-    except OverflowError as error:
-        raise ValueError("an integer is too large for a segment") from error
-    if not np.isfinite(values).all():
+        value = np.frombuffer(array("d", cast(list[float], cells)))
+    except (TypeError, OverflowError):
+        return None
+    if ((value == 0) | (value == 1)).any() and bool in set(map(type, cells)):
+        return None
+    return value
+
+
+def _block(
+    sensor_id: str,
+    metric: str,
+    ts_us: Integers,
+    cells: list[Value],
+    value: Doubles | None,
+    arrivals: int | Integers,
+) -> _Block:
+    others: dict[str, list[Any]] = {}
+    valid = None
+    numbers: Sequence[Any] = cells
+    if value is None:
+        others["flag"] = [cell if isinstance(cell, bool) else None for cell in cells]
+        others["text"] = [cell if isinstance(cell, str) else None for cell in cells]
+        valid = np.fromiter((not isinstance(cell, (bool, str)) for cell in cells), bool, len(cells))
+        numbers = [0.0 if isinstance(cell, (bool, str)) else cell for cell in cells]
+        try:
+            value = np.array(numbers, np.float64)
+        except OverflowError as error:
+            raise ValueError("an integer is too large for a segment") from error
+    value = value + 0.0  # -0.0 becomes 0.0, as `canonical` has it
+    if not np.isfinite(value).all():
         raise ValueError("a number is not finite")
+    others["exact"] = _exact(numbers, value)
+    present = {name: held for name, held in others.items() if held.count(None) < len(held)}
+    return _Block(sensor_id, metric, ts_us, value, valid, present, arrivals)
+
+
+def _exact(numbers: Sequence[Any], value: Doubles) -> list[str | None]:
+    """Canonical texts where no double says it; an empty list where one does everywhere."""
     exact: list[str | None] = []
-    for place in np.flatnonzero(np.abs(values) >= LARGEST_EXACT_INT).tolist():
+    for place in np.flatnonzero(np.abs(value) >= LARGEST_EXACT_INT).tolist():
         text = canonical(numbers[place])
         if text != canonical(float(text)):
-            exact = exact or cast(list[str | None], [None] * len(cells))
+            exact = exact or [None] * len(numbers)
             exact[place] = text
-    return pa.array(values, mask=absent), exact or None
+    return exact
 
 
-def _write(tables: Sequence[Any], known: Mapping[str, str]) -> bytes:
-    sink = io.BytesIO()
-    checks: list[str] = []
-    with _writer(sink, SCHEMA, _value_encoding(tables)) as writer:
-        for table in tables:
-            start = sink.tell()
-            writer.write_table(table, row_group_size=ROWS_PER_GROUP)
-            checks.append(f"{zlib.crc32(sink.getbuffer()[start:]):08x}")
-        writer.add_key_value_metadata(
-            {**known, GROUP_CHECKS: ",".join(checks), FOOTER_CHECK: UNSIGNED.decode()}
+# --- columns ----------------------------------------------------------------------------
+
+
+def _chunks(group: _Group) -> list[Chunk]:
+    """A chunk for each of COLUMNS."""
+    counts = [len(block) for block in group]
+    rows = sum(counts)
+    ts_us = np.concatenate([block.ts_us for block in group])
+    bounds = {"least": ts_us.min().tobytes(), "greatest": ts_us.max().tobytes()}
+    return [
+        _names([block.sensor_id for block in group], counts),
+        _names([block.metric for block in group], counts),
+        replace(arrow_chunk(pa.array(ts_us), "DELTA_BINARY_PACKED"), **bounds),
+        _values(group, counts),
+        _sparse("exact", pa.string(), group, rows),
+        _sparse("flag", pa.bool_(), group, rows),
+        _sparse("text", pa.string(), group, rows),
+        _arrivals(group, counts),
+    ]
+
+
+def _names(names: Sequence[str], counts: Sequence[int]) -> Chunk:
+    texts = [name.encode() for name in names]
+    made = runs_chunk([len(text).to_bytes(4, "little") + text for text in texts], counts)
+    return replace(made, least=min(texts), greatest=max(texts))
+
+
+def _values(group: _Group, counts: Sequence[int]) -> Chunk:
+    valid = None
+    if any(block.valid is not None for block in group):
+        valid = np.concatenate(
+            [np.ones(len(block), bool) if block.valid is None else block.valid for block in group]
         )
-    return sink.getvalue()
+    return doubles_chunk(np.concatenate([block.value for block in group]), valid, np.cumsum(counts).tolist())
 
 
-def _writer(sink: BinaryIO, schema: Any, value_encoding: str) -> Any:
-    by_dictionary = value_encoding == "DICTIONARY"
-    encodings = {**_DELTA, "value": value_encoding}
-    return pq.ParquetWriter(
-        sink,
-        schema,
-        compression="zstd",
-        compression_level=COMPRESSION_LEVEL,
-        use_dictionary=[*_DICTIONARY, "value"] if by_dictionary else _DICTIONARY,
-        column_encoding={
-            name: encoding
-            for name, encoding in encodings.items()
-            if name in schema.names and encoding != "DICTIONARY"
-        },
-        write_statistics=["sensor_id", "metric", "ts", "value"],
-        write_page_checksum=True,
-        store_schema=False,
-    )
+def _sparse(name: str, kind: Any, group: _Group, rows: int) -> Chunk:
+    if not any(name in block.others for block in group):
+        return null_chunk(rows)
+    cells: list[Any] = []
+    for block in group:
+        cells.extend(block.others.get(name) or repeat(None, len(block)))
+    return arrow_chunk(pa.array(cells, kind), None)
 
 
-def _value_encoding(tables: Sequence[Any]) -> str:
-    """The smallest way to store `value`, tried on the first groups: few distinct values favour
-    a dictionary, long texts of digits BYTE_STREAM_SPLIT, noise on a slow curve PLAIN under zstd."""
-    sample = pa.concat_tables([table.select(["value"]) for table in tables[:_SAMPLED_GROUPS]])
-    sizes: dict[str, int] = {}
-    for encoding in _VALUE_ENCODINGS:
-        sink = io.BytesIO()
-        with _writer(sink, sample.schema, encoding) as writer:
-            writer.write_table(sample, row_group_size=ROWS_PER_GROUP)
-        sizes[encoding] = sink.tell()
-    return min(_VALUE_ENCODINGS, key=lambda encoding: sizes[encoding])
-
-
-def _signed(data: bytes) -> bytes:
-    """The same file with the footer's digest in the place kept for it; the length stays."""
-    start = len(data) - footer_length(data[-8:])
-    place = data.rindex(FOOTER_MARK, start) + len(FOOTER_MARK)
-    digest = hashlib.sha256(data[start:]).hexdigest()
-    return data[:place] + digest.encode() + data[place + len(digest) :]
-
-
-def footer_length(tail: bytes) -> int:
-    """Bytes of the footer with its length and magic, from an object's last 8 bytes. Raises Corrupt."""
-    if len(tail) != 8 or tail[4:] != _MAGIC:
-        raise Corrupt("The object does not end as a Parquet file does. Restore it, or remove it and reindex.")
-    return int.from_bytes(tail[:4], "little") + 8
+def _arrivals(group: _Group, counts: Sequence[int]) -> Chunk:
+    constant = [block.arrivals for block in group if isinstance(block.arrivals, int)]
+    if len(constant) == len(group):
+        return runs_chunk([ms.to_bytes(8, "little", signed=True) for ms in constant], counts)
+    arrivals = [
+        np.full(len(block), block.arrivals) if isinstance(block.arrivals, int) else block.arrivals
+        for block in group
+    ]
+    return arrow_chunk(pa.array(np.concatenate(arrivals)), "DELTA_BINARY_PACKED")

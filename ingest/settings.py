@@ -16,6 +16,8 @@ SETTINGS: dict[str, str] = {
     "THERMOCLINE_CODEC": "Codec of new chunks: `list` (default) or `packed`.",
     "THERMOCLINE_CHUNK_GRACE_S": "Seconds after which a chunk that a manifest names and the table lacks counts as "
     "never written; at least as long as a function may run. Default 900.",
+    "THERMOCLINE_COMPACT_GRACE_S": "Seconds for which a segment that was compacted is kept for those who hold an "
+    "older listing. Default 86400.",
     "THERMOCLINE_STACK": "Name of the deployment: the dimension `stack` of every metric. Set by the template.",
 }
 """Every variable the functions read, with its meaning."""
@@ -30,6 +32,7 @@ class Settings:
     rejects_bucket: str
     codec: str = "list"
     chunk_grace_s: int = 900
+    compact_grace_s: int = 86_400
 
 
 def from_env(environ: Mapping[str, str] | None = None) -> Settings:
@@ -41,18 +44,22 @@ def from_env(environ: Mapping[str, str] | None = None) -> Settings:
             raise BadInput(f"{name} is not set. It is {SETTINGS[name][0].lower()}{SETTINGS[name][1:]}")
         return values[name]
 
+    def seconds(name: str, default: str) -> int:
+        text = values.get(name) or default
+        if not text.isdigit():
+            raise BadInput(f"{name}: {text!r} is no whole number of seconds.")
+        return int(text)
+
     codec = values.get("THERMOCLINE_CODEC") or "list"
     if codec not in ("list", "packed"):
         raise BadInput(f"THERMOCLINE_CODEC: {codec!r} is no codec; use list or packed.")
-    grace = values.get("THERMOCLINE_CHUNK_GRACE_S") or "900"
-    if not grace.isdigit():
-        raise BadInput(f"THERMOCLINE_CHUNK_GRACE_S: {grace!r} is no whole number of seconds.")
     return Settings(
         table=needed("THERMOCLINE_TABLE"),
         archive_bucket=needed("THERMOCLINE_ARCHIVE_BUCKET"),
         rejects_bucket=needed("THERMOCLINE_REJECTS_BUCKET"),
         codec=codec,
-        chunk_grace_s=int(grace),
+        chunk_grace_s=seconds("THERMOCLINE_CHUNK_GRACE_S", "900"),
+        compact_grace_s=seconds("THERMOCLINE_COMPACT_GRACE_S", "86400"),
     )
 
 

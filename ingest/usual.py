@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from ingest import instant
 from ingest.gather import (
+    MOST_METRICS,
+    MOST_READINGS,
     SAFE_MAGNITUDE,
     clean_column,
     good_metric_name,
@@ -16,6 +21,7 @@ from ingest.gather import (
     plain,
     value_problem,
 )
+from ingest.number_text import number_text
 from ingest.reading import AHEAD_US, EARLIEST_US, LEAST_MAGNITUDE, Column, Run, settle
 
 
@@ -34,10 +40,73 @@ class Unnamed(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     metrics: dict[str, bool | int | float | str | None]
 
 
+class _Columns(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A run as a JSON object, all of its cells numbers."""
+
+    sensor_id: str
+    t0_us: int
+    dt_us: list[int] | int
+    metrics: dict[str, list[int | float]]
+
+
 READING = msgspec.json.Decoder(Reading)
 _UNNAMED = msgspec.json.Decoder(Unnamed)
+_COLUMNS = msgspec.json.Decoder(_Columns)
+_FIRST, _LAST = itemgetter(0), itemgetter(-1)
+_OPENING, _CLOSING = set(b"{"), set(b"}")
 LEAST_TOGETHER = 4
 """Fewer user records are decoded one by one."""
+_AT_ONCE = 256
+_MOST_FIELDS = 32
+"""Readings of more metrics are decoded into dicts."""
+
+
+# --- columnar runs ----------------------------------------------------------------------
+
+
+def is_columnar(payload: bytes) -> bool:
+    """Whether the bytes may be a columnar run, by their beginning."""
+    return payload.find(b'"t0_us"', 0, 180) >= 0
+
+
+def usual_run(payload: bytes, arrival_ms: int) -> Run | None:
+    """The run of a columnar user record whose times rise and whose cells are all numbers, without anything odd.
+
+    Else None.
+    """
+    try:
+        document = _COLUMNS.decode(payload)
+    except (ValueError, RecursionError):
+        return None
+    metrics, sensor_id = document.metrics, document.sensor_id
+    lengths = set(map(len, metrics.values()))
+    if len(lengths) != 1 or len(metrics) > MOST_METRICS:
+        return None
+    (count,) = lengths
+    if not 0 < count <= MOST_READINGS or not good_sensor_id(sensor_id):
+        return None
+    first_us, dt_us, step_us = document.t0_us, document.dt_us, 0
+    if isinstance(dt_us, int):
+        step_us, last_us = dt_us, first_us + dt_us * (count - 1)
+    elif len(dt_us) == count - 1 and (not dt_us or min(dt_us) > 0):
+        last_us = first_us + sum(dt_us)
+    else:
+        return None
+    if step_us < 0 or first_us < EARLIEST_US or not first_us <= last_us < arrival_ms * 1000 + AHEAD_US:
+        return None
+    if isinstance(dt_us, list):
+        ts_us = list(accumulate(dt_us, initial=first_us))
+    elif dt_us:
+        ts_us = list(range(first_us, last_us + 1, dt_us))
+    else:
+        return None
+    text = number_text(cast(Collection[Sequence[float]], metrics.values()), count)
+    if text is None or not all(map(good_metric_name, metrics)):
+        return None
+    return Run(sensor_id, ts_us, cast(dict[str, Column], metrics), arrival_ms, (text, step_us))
+
+
+# --- many single readings ---------------------------------------------------------------
 
 
 def usual_readings(payloads: Sequence[bytes], arrival_ms: int) -> list[Run] | None:
@@ -46,11 +115,15 @@ def usual_readings(payloads: Sequence[bytes], arrival_ms: int) -> list[Run] | No
     The payloads are decoded in one go, a line each. Since each begins with a brace and ends with
     one, none can be completed by its neighbour: as many documents as lines are one per line.
     """
-    if len(payloads) < LEAST_TOGETHER or payloads[0].find(b'"t0_us"', 0, 180) >= 0:
+    if len(payloads) < LEAST_TOGETHER or is_columnar(payloads[0]):
         return None
-    lines = b"\n".join(payloads)
-    whole = all(payload[:1] == b"{" and payload[-1:] == b"}" for payload in payloads)
-    if not whole or lines.count(b"\n") != len(payloads) - 1:
+    names = _numeric_names(payloads[0])
+    if names is not None:
+        shaped = _shaped(payloads, names, arrival_ms)
+        if shaped is not None:
+            return shaped
+    lines = _lines(payloads)
+    if lines is None:
         return None
     try:
         documents = READING.decode_lines(lines)
@@ -68,6 +141,111 @@ def usual_readings(payloads: Sequence[bytes], arrival_ms: int) -> list[Run] | No
             return None
         runs.append(run)
     return runs
+
+
+def _lines(payloads: Sequence[bytes]) -> bytes | None:
+    """The payloads as lines; None where one of them holds a line's end or does not begin and end with a brace."""
+    if not all(payloads) or set(map(_FIRST, payloads)) != _OPENING or set(map(_LAST, payloads)) != _CLOSING:
+        return None
+    lines = b"\n".join(payloads)
+    return lines if lines.count(b"\n") == len(payloads) - 1 else None
+
+
+def _numeric_names(payload: bytes) -> tuple[str, ...] | None:
+    """The metrics of a reading, where all of them are numbers."""
+    try:
+        metrics = READING.decode(payload).metrics
+    except (ValueError, RecursionError):
+        return None
+    if not 0 < len(metrics) <= _MOST_FIELDS or not {int, float}.issuperset(map(type, metrics.values())):
+        return None
+    return tuple(metrics) if all(map(good_metric_name, metrics)) else None
+
+
+class _Shape(NamedTuple):
+    """A decoder of readings that have just these numbers, and what takes each number out of their metrics."""
+
+    decoder: msgspec.json.Decoder[Any]
+    cells: list[Callable[[Any], int | float]]
+
+
+@lru_cache(64)
+def _shape(names: tuple[str, ...]) -> _Shape:
+    attributes = [f"m{place}" for place in range(len(names))]
+    metrics = msgspec.defstruct(
+        "_Metrics",
+        [(attribute, int | float) for attribute in attributes],
+        rename=dict(zip(attributes, names, strict=True)),
+        forbid_unknown_fields=True,
+        gc=False,
+    )
+    fields: list[tuple[str, Any]] = [("sensor_id", str), ("ts", int), ("metrics", metrics)]
+    reading = msgspec.defstruct("_Reading", fields, forbid_unknown_fields=True, gc=False)
+    return _Shape(msgspec.json.Decoder(reading), list(map(attrgetter, attributes)))
+
+
+def _shaped(payloads: Sequence[bytes], names: tuple[str, ...], arrival_ms: int) -> list[Run] | None:
+    """As `usual_readings`, where every reading has just the named numbers and a whole `ts`.
+
+    Some hundred at a time, so that the memory of the decoded objects is used again at once.
+    """
+    shape = _shape(names)
+    sensors: list[str] = []
+    times: list[int] = []
+    columns: list[list[int | float]] = [[] for _ in names]
+    for start in range(0, len(payloads), _AT_ONCE):
+        some = payloads[start : start + _AT_ONCE]
+        lines = _lines(some)
+        try:
+            documents = [] if lines is None else shape.decoder.decode_lines(lines)
+        except (ValueError, RecursionError):
+            return None
+        if len(documents) != len(some):
+            return None
+        sensors += [document.sensor_id for document in documents]
+        times += [document.ts * 1000 for document in documents]
+        metrics = [document.metrics for document in documents]
+        for column, cell_of in zip(columns, shape.cells, strict=True):
+            column.extend(map(cell_of, metrics))
+    if min(times) < EARLIEST_US or max(times) >= arrival_ms * 1000 + AHEAD_US:
+        return None
+    if number_text(columns, len(payloads)) is None:
+        return None
+    return _by_sensor(sensors, times, dict(zip(names, columns, strict=True)), arrival_ms)
+
+
+def _by_sensor(
+    sensors: list[str], times: list[int], columns: Mapping[str, list[int | float]], arrival_ms: int
+) -> list[Run] | None:
+    """The readings as a run per sensor; None where an id is odd."""
+    places: dict[str, list[int]] = {}
+    for place, sensor_id in enumerate(sensors):
+        held = places.get(sensor_id)
+        if held is None:
+            places[sensor_id] = [place]
+        else:
+            held.append(place)
+    if not all(map(good_sensor_id, places)):
+        return None
+    return [_taken(sensor_id, where, times, columns, arrival_ms) for sensor_id, where in places.items()]
+
+
+def _taken(
+    sensor_id: str,
+    places: list[int],
+    times: list[int],
+    columns: Mapping[str, list[int | float]],
+    arrival_ms: int,
+) -> Run:
+    if len(places) == 1:
+        (place,) = places
+        return Run(sensor_id, [times[place]], {name: [of[place]] for name, of in columns.items()}, arrival_ms)
+    take_out = itemgetter(*places)
+    metrics: dict[str, Column] = {name: list(take_out(column)) for name, column in columns.items()}
+    return settle(sensor_id, list(take_out(times)), metrics, arrival_ms)
+
+
+# --- readings of any metrics ------------------------------------------------------------
 
 
 def _usual_run(sensor_id: str, documents: list[Reading], arrival_ms: int) -> Run | None:
@@ -95,7 +273,7 @@ def usual_reading(payload: bytes, arrival_ms: int, expected: str | None = None) 
     """The run of a user record that is one reading in its strict form without anything odd, else None.
 
     `expected`, where given, is the sensor it must be of and need not name."""
-    if payload.find(b'"t0_us"', 0, 180) >= 0:
+    if is_columnar(payload):
         return None
     try:
         if expected is None or b'"sensor_id"' in payload:

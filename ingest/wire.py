@@ -27,7 +27,7 @@ from ingest.gather import (
 from ingest.reading import MAX_INT_DIGITS, Column, Run
 from ingest.reject import Problem
 from ingest.senml import is_pack, read_pack
-from ingest.usual import READING, Reading, usual_reading, usual_readings
+from ingest.usual import READING, Reading, is_columnar, usual_reading, usual_readings, usual_run
 
 
 class _Columnar(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -118,6 +118,10 @@ def decode_all(payloads: Sequence[bytes], arrival_ms: int) -> tuple[list[Run], l
     problems: list[tuple[int, Problem]] = []
     opened_bytes = 0
     for position, payload in enumerate(payloads):
+        run = usual_run(payload, arrival_ms) if is_columnar(payload) else None
+        if run is not None:
+            runs.append(run)
+            continue
         if not (is_wrapped(payload) or is_addressed(payload)):
             found, wrong = decode(payload, arrival_ms)
         elif opened_bytes < MOST_OPENED_BYTES:

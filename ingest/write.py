@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import pairwise
+from itertools import chain, pairwise
+from typing import cast
 
 from ingest import keys
 from ingest.chunk import encode, writer
-from ingest.envelope import is_wrapped
+from ingest.envelope import is_wrapped, may_hold_wrapped
 from ingest.errors import Unavailable
 from ingest.item import Item
 from ingest.keys import US, Layout, Period
@@ -25,11 +26,18 @@ from ingest.wire import decode_all
 MOST_VALUES_AT_ONCE = 2_000_000
 """A batch that decodes to more is stored in several groups of records, so that memory stays bounded."""
 RUN_WEIGHT = 20
-"""A run of its own takes so many values' memory, beside its values; so does a reject."""
+"""A run of its own takes so many values' memory, beside its values; so does a reject, and so much time each
+problem takes, whether or not it is told apart."""
+INFLATED = 8
+"""Compressed bytes are taken to be so many times as many; those that are more are many readings, or problems."""
 TEXT_WEIGHT = 16
 """So many characters of text take one value's memory."""
 LEAST_GROUP_MS = 5_000
 """With less time left, a further group is not begun but reported back to the stream."""
+HURRY_MS = 15_000
+"""With less time left, what is decoded so far is stored before more is decoded."""
+LOOK_AFTER = 50_000
+"""After records of so much weight, some tens of milliseconds of work, one looks how much time is left."""
 
 
 @dataclass(slots=True)
@@ -65,13 +73,15 @@ class _Terms:
 class _Group:
     """Consecutive records of a batch that are stored together, under a batch id of their own.
 
-    `values` counts what takes memory: values, and as many as weigh the same as all else.
+    `values` counts what was read: values, and as many as weigh the same as all else. `weight` is
+    what that takes of memory and time, in values.
     """
 
     records: list[Record] = field(default_factory=list[Record])
     runs: dict[str, list[Run]] = field(default_factory=dict[str, list[Run]])
     rejects: list[Reject] = field(default_factory=list[Reject])
     values: int = 0
+    weight: int = 0
 
 
 def store_batch(
@@ -93,23 +103,30 @@ def store_batch(
     """
     stored = Stored()
     terms = _Terms(layout.at(now_s), now_s, codec)
-    for group in _groups(records):
+    start = 0
+    while start < len(records):
         if stored.records and remaining_ms() < LEAST_GROUP_MS:
-            stored.failed_sequence = group.records[0].sequence
+            stored.failed_sequence = records[start].sequence
             break
+        group = _next_group(records, start, remaining_ms)
+        start += len(group.records)
         _store_group(group, stored, hot, registry, rejects, terms, remaining_ms)
     return stored
 
 
-def _groups(records: Sequence[Record]) -> Iterator[_Group]:
+def _next_group(records: Sequence[Record], start: int, remaining_ms: RemainingMs) -> _Group:
+    """The records from `start` on that are stored together: as many as memory and time allow, at least one."""
     group = _Group()
-    for record in records:
-        _decode_into(group, record)
-        if group.values >= MOST_VALUES_AT_ONCE:
-            yield group
-            group = _Group()
-    if group.records:
-        yield group
+    looked_at = 0
+    for place in range(start, len(records)):
+        _decode_into(group, records[place])
+        if group.weight >= MOST_VALUES_AT_ONCE:
+            break
+        if group.weight - looked_at >= LOOK_AFTER:
+            looked_at = group.weight
+            if remaining_ms() < HURRY_MS:
+                break
+    return group
 
 
 # --- decode -----------------------------------------------------------------------------
@@ -122,16 +139,25 @@ def _decode_into(group: _Group, record: Record) -> None:
     except Exception as error:  # noqa: BLE001 - no bytes may stop the batch; they are kept and named
         unexpected = Problem("unexpected", f"{type(error).__name__} while decoding")
         runs, problems, wrapped = [], [("0", record.data, unexpected)], False
-    hashes: dict[bytes, str] = {}
-    group.rejects.extend(
-        _reject(record, offset, payload, problem, hashes) for offset, payload, problem in problems
-    )
-    group.values += RUN_WEIGHT * len(problems)
+    before = group.values
+    if problems:
+        hashes: dict[bytes, str] = {}
+        group.rejects.extend(
+            _reject(record, offset, payload, problem, hashes) for offset, payload, problem in problems
+        )
+        group.values += RUN_WEIGHT * len(problems)
+        group.weight += RUN_WEIGHT * (sum(problem.count for _, _, problem in problems) - len(problems))
+    found = group.runs
     for run in _settle_record(runs):
-        group.runs.setdefault(run.sensor_id, []).append(run)
+        held = found.get(run.sensor_id)
+        if held is None:
+            found[run.sensor_id] = [run]
+        else:
+            held.append(run)
         group.values += RUN_WEIGHT + len(run.ts_us) * len(run.metrics)
         if wrapped:  # else its text was part of the event, which is small
             group.values += _text_length(run) // TEXT_WEIGHT
+    group.weight += group.values - before + len(record.data) * INFLATED // TEXT_WEIGHT * wrapped
 
 
 def _text_length(run: Run) -> int:
@@ -148,11 +174,13 @@ def _decode_record(record: Record) -> tuple[list[Run], list[tuple[str, bytes, Pr
         problems.append(("0", record.data, refused))
     runs, wrong = decode_all(payloads, record.arrival_ms)
     problems.extend((str(index), payloads[index], problem) for index, problem in wrong)
-    return runs, problems, any(map(is_wrapped, payloads))
+    return runs, problems, may_hold_wrapped(record.data) and any(map(is_wrapped, payloads))
 
 
-def _settle_record(runs: Sequence[Run]) -> list[Run]:
+def _settle_record(runs: list[Run]) -> list[Run]:
     """One run per sensor: within one record, the last value of an instant and metric wins."""
+    if len(runs) == 1 or len({run.sensor_id for run in runs}) == len(runs):
+        return runs
     by_sensor: dict[str, list[Run]] = {}
     for run in runs:
         by_sensor.setdefault(run.sensor_id, []).append(run)
@@ -264,19 +292,42 @@ def _put_in_order(
 
 
 def _encode_group(group: _Group, batch: str, terms: _Terms) -> tuple[dict[int, list[Item]], int, int]:
-    period, now_s = terms.period, terms.now_s
+    period, now_s, codec = terms.period, terms.now_s, terms.codec
     by_slot: dict[int, list[Item]] = {}
+    ends: dict[int, tuple[int, list[Item]]] = {}
     readings = values = 0
     for runs in group.runs.values():
-        run = merge(runs)
+        run = runs[0] if len(runs) == 1 else _joined(runs, period.bucket_s) or merge(runs)
         readings += len(run.ts_us)
-        values += run.value_count()
+        values += len(run.ts_us) * len(run.metrics) if run.encoded else run.value_count()
         for bucket_s, piece in split_buckets(run, period.bucket_s):
-            bucket_end_s = bucket_s + period.bucket_s
-            expires_at_s = keys.expires_at_s(bucket_end_s, now_s, period)
-            slot_s = keys.slot_of(bucket_end_s, now_s, period)
-            by_slot.setdefault(slot_s, []).extend(encode(piece, bucket_s, batch, expires_at_s, terms.codec))
+            if bucket_s not in ends:
+                bucket_end_s = bucket_s + period.bucket_s
+                slot_s = keys.slot_of(bucket_end_s, now_s, period)
+                chunks = by_slot.setdefault(slot_s, [])
+                ends[bucket_s] = keys.expires_at_s(bucket_end_s, now_s, period), chunks
+            expires_at_s, chunks = ends[bucket_s]
+            chunks.extend(encode(piece, bucket_s, batch, expires_at_s, codec))
     return by_slot, readings, values
+
+
+def _joined(runs: list[Run], bucket_s: int) -> Run | None:
+    """What `merge` makes of runs that follow one another in one bucket and have the same metrics; else None.
+
+    Its one arrival is the greatest, which is all that a chunk keeps of it.
+    """
+    names = runs[0].metrics.keys()
+    arrivals = [run.arrival_ms for run in runs]
+    first_us, last_us = runs[0].ts_us[0], runs[-1].ts_us[-1]
+    if keys.bucket_start_s(first_us, bucket_s) != keys.bucket_start_s(last_us, bucket_s):
+        return None
+    if any(a.ts_us[-1] >= b.ts_us[0] or b.metrics.keys() != names for a, b in pairwise(runs)):
+        return None
+    metrics: dict[str, Column] = {
+        name: list(chain.from_iterable([run.metrics[name] for run in runs])) for name in sorted(names)
+    }
+    ts_us = list(chain.from_iterable([run.ts_us for run in runs]))
+    return Run(runs[0].sensor_id, ts_us, metrics, max(cast(list[int], arrivals)))
 
 
 def split_buckets(run: Run, bucket_s: int) -> Iterator[tuple[int, Run]]:

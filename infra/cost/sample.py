@@ -12,7 +12,7 @@ from ingest.item import item_size, write_units
 from ingest.manifest import encode_manifests, encode_open_slot, encode_ticket
 from ingest.reading import Run
 from ingest.stores import Segment, Sensor
-from ingest.stores.catalog import encode_entry
+from ingest.stores.catalog_entry import encode_entry
 from ingest.stores.registry import encode_sensor
 from ingest.wire_encode import encode_run
 

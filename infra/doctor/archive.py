@@ -15,7 +15,7 @@ from infra.doctor.data import Compared, Sampled
 from ingest import keys
 from ingest.errors import Corrupt, NotFound
 from ingest.segment_read import Source, read_footer, read_table
-from ingest.stores import ColdStore, Segment
+from ingest.stores import ColdStore, Entry, Segment, Superseded
 
 READERS = 4
 """How many segments are read at a time; each is held in memory whole."""
@@ -41,7 +41,7 @@ class Pick:
     sha256: str
 
 
-Entries = Iterable[Segment]
+Entries = Iterable[Entry]
 Recheck = Callable[[str], tuple[Iterable[Listed], Entries]]
 """Lists one date anew: the objects, and the entries."""
 
@@ -83,10 +83,20 @@ class Sampler:
 
 @dataclass(slots=True)
 class _Date:
-    """Objects and entries of one date, by digest."""
+    """Objects and entries of one date, by digest, without what is superseded: its objects come and go."""
 
     objects: dict[str, Listed]
     entries: dict[str, Segment]
+
+    @classmethod
+    def of(cls, objects: Iterable[tuple[str, str, Listed]], entries: Entries) -> _Date:
+        """Both sides of one date."""
+        known = {entry.digest: entry for entry in entries}
+        superseded = {digest for digest, entry in known.items() if isinstance(entry, Superseded)}
+        return cls(
+            {digest: listed for _, digest, listed in objects if digest not in superseded},
+            {digest: entry for digest, entry in known.items() if isinstance(entry, Segment)},
+        )
 
     def suspects(self) -> set[str]:
         """Digests of which only one side knows, or the two tell different things."""
@@ -119,10 +129,7 @@ def compare(
         suspects = found.suspects()
         if suspects:
             listed_now, entries_now = recheck(date)
-            anew = _Date(
-                {digest: listed for _, digest, listed in _segments(listed_now, Compared())},
-                {entry.digest: entry for entry in entries_now},
-            )
+            anew = _Date.of(_segments(listed_now, Compared()), entries_now)
             _blame(suspects & anew.suspects(), anew, compared, keep_from_s)
     return compared
 
@@ -145,14 +152,11 @@ def _dates(objects: Iterable[Listed], entries: Entries, compared: Compared) -> I
     one, other = next(left, None), next(right, None)
     while one is not None or other is not None:
         date = min(side[0] for side in (one, other) if side is not None)
-        found = _Date({}, {})
-        if one is not None and one[0] == date:
-            found.objects = {digest: listed for _, digest, listed in one[1]}
-            one = next(left, None)
-        if other is not None and other[0] == date:
-            found.entries = {entry.digest: entry for entry in other[1]}
-            other = next(right, None)
-        yield date, found
+        listed = list(one[1]) if one is not None and one[0] == date else []
+        known = list(other[1]) if other is not None and other[0] == date else []
+        one = next(left, None) if one is not None and one[0] == date else one
+        other = next(right, None) if other is not None and other[0] == date else other
+        yield date, _Date.of(listed, known)
 
 
 def _segments(objects: Iterable[Listed], compared: Compared) -> Iterator[tuple[str, str, Listed]]:

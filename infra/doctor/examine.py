@@ -182,7 +182,7 @@ def _resources(sources: Sources) -> Iterator[Finding]:
 
     def schedule() -> Finding:
         physical.update(_physical(sources.client("cloudformation"), names.stack))
-        rule_name = next(iter(physical.get("AWS::Events::Rule", [])), None)
+        rule_name = next(iter(physical.get("OverdueSchedule", [])), None)
         if rule_name is None:
             return services.schedule(None, [], names)
         rule_name = rule_name.rpartition("/")[2]
@@ -213,11 +213,12 @@ def _resources(sources: Sources) -> Iterator[Finding]:
 
 
 def _physical(cloudformation: Any, stack: str) -> dict[str, list[str]]:
-    """Names of the stack's resources by their type."""
+    """Names of the stack's resources by their type, and by what the template calls them."""
     found: dict[str, list[str]] = {}
     for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack):
         for one in page["StackResourceSummaries"]:
-            found.setdefault(one["ResourceType"], []).append(str(one.get("PhysicalResourceId", "")))
+            for label in (one["ResourceType"], one["LogicalResourceId"]):
+                found.setdefault(label, []).append(str(one.get("PhysicalResourceId", "")))
     return found
 
 

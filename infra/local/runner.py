@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from infra.local.compactor import Compactor
 from infra.local.control import ControlServer
 from infra.local.event_sources import EventSources, connect
 from infra.local.faults import SERVICE_FAULTS
@@ -51,6 +52,7 @@ class Parts:
 
     sources: EventSources
     clock: TtlClock
+    compactor: Compactor
     stores: library.Stores
     rejects_bucket: S3ColdStore
 
@@ -75,16 +77,20 @@ class Parts:
             idle=lambda: sources.pending("dynamodb") == 0,
             options=ClockOptions(grace_s=task.grace_s, stuck_limit_s=task.grace_s + 60.0),
         )
+        compaction = outputs["CompactArchiveFunction"]
+        compactor = Compactor(lambda event: sources.invoker.invoke(compaction, event))
         s3 = library.client("s3", endpoint_url=task.endpoint_url, region=task.region)
-        return cls(sources, clock, stores, S3ColdStore(s3, settings.rejects_bucket))
+        return cls(sources, clock, compactor, stores, S3ColdStore(s3, settings.rejects_bucket))
 
     def start(self) -> None:
-        """Start the event sources, then the clock."""
+        """Start the event sources, then the clock and the compactor."""
         self.sources.start()
         self.clock.start()
+        self.compactor.start()
 
     def stop(self, limit_s: float) -> None:
         """Stop the clock, then the event sources; each may end within `limit_s` what it is at."""
+        self.compactor.stop()
         self.clock.stop(limit_s)
         self.sources.stop(limit_s)
 
@@ -94,11 +100,14 @@ class Parts:
 
     def segments(self) -> Sequence[Segment]:
         """Every segment in the catalog."""
-        everything = Span(EARLIEST_US, int((time.time() + 2 * keys.DAY_S) * keys.US))
-        return self.stores.catalog.find(everything)
+        return self.stores.catalog.find(self._everything())
+
+    @staticmethod
+    def _everything() -> Span:
+        return Span(EARLIEST_US, int((time.time() + 2 * keys.DAY_S) * keys.US))
 
     def index_all(self, progress: Progress) -> None:
-        """Return when every segment in the bucket is in the catalog.
+        """Return when every segment in the bucket is in the catalog, be it as a superseded one.
 
         An object that is named like one and cannot be cataloged is waited for 15 s, then
         told of: it holds nobody up for ever.
@@ -107,7 +116,8 @@ class Parts:
         while True:
             names = set(self.stores.cold.names(keys.SEGMENT_PREFIX))
             missing = {name for name in names if keys.parse_segment_name(name) is not None}
-            missing -= {segment.name for segment in self.segments()}
+            entries = self.stores.catalog.entries(self._everything())
+            missing -= {keys.segment_name(entry.date, entry.digest) for entry in entries}
             if not missing:
                 return
             progress(f"{len(missing)} segments to index")

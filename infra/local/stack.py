@@ -31,6 +31,8 @@ STACK_NAME = "thermocline"
 USUAL_PORT = 4566
 PORTS_TRIED = 20
 SOURCES_FILE = "event-sources.json"
+COMPACT_GRACE_S = 60
+"""No local query or download is thought to last for longer."""
 Progress = Callable[[str], None]
 
 
@@ -243,6 +245,7 @@ class LocalStack:
             "WindowS": math.ceil(options.window_s),
             "FunctionTimeoutS": options.grace_s,
             "ChunkGraceS": options.grace_s,
+            "CompactGraceS": COMPACT_GRACE_S,
             "Codec": options.codec,
         }
         wanted = deploy.DeployOptions(

@@ -21,7 +21,8 @@ RemainingMs = Callable[[], int]
 
 @dataclass(slots=True)
 class Page:
-    """One page of a hot read: decoded chunks, how many items, and the read units consumed."""
+    """One page of a hot read: decoded chunks, how many items, the read units consumed, and the billed
+    bytes: those of the items, or, where the service told the units, what these cover."""
 
     chunks: list[Chunk]
     items: int
@@ -90,19 +91,124 @@ class Segment:
     written_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """What the catalog knows of an object that no query needs: its rows are in the objects `by`, of the same
+    date. It is either an old segment that was compacted, or one that a compaction is about to write
+    (`segment` is None), whose rows are in the old ones until the swap.
+
+    `superseded_s`: since when. `doomed`: its deletion has begun. `gone_s`: when it was deleted.
+    """
+
+    date: str
+    digest: str
+    by: tuple[str, ...]
+    superseded_s: int
+    doomed: bool = False
+    gone_s: int | None = None
+    segment: Segment | None = None
+
+
+Entry = Segment | Superseded
+"""One item of the catalog."""
+
+
+class Holders:
+    """Which of the entries of a date (or several) hold the rows of the superseded ones."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.live: dict[tuple[str, str], Segment] = {}
+        self.superseded: dict[tuple[str, str], Superseded] = {}
+        for entry in entries:
+            if isinstance(entry, Segment):
+                self.live[entry.date, entry.digest] = entry
+            else:
+                self.superseded[entry.date, entry.digest] = entry
+
+    def of(self, entry: Superseded) -> list[Segment] | None:
+        """The catalogued segments that together hold its rows; None where some of them are not among these."""
+        found: dict[str, Segment] = {}
+        return list(found.values()) if self._gather(entry, {entry.digest}, found) else None
+
+    def _gather(self, entry: Superseded, above: set[str], found: dict[str, Segment]) -> bool:
+        for digest in entry.by:
+            live = self.live.get((entry.date, digest))
+            if live is not None:
+                found[digest] = live
+                continue
+            between = self.superseded.get((entry.date, digest))
+            if between is None or digest in above:
+                return False
+            if not self._gather(between, {*above, digest}, found):
+                return False
+        return bool(entry.by)
+
+
 class Catalog(Protocol):
     """The index of segments. Raises Unavailable."""
 
     def add(self, segments: Sequence[Segment], expires_at_s: int) -> None:
-        """Put entries; the same segment again changes nothing."""
+        """Put entries; the same segment again changes nothing. What is superseded stays so, unless it was
+        deleted and the object is newer than that."""
         ...
 
     def find(self, span: Span, sensor_id: str | None = None) -> list[Segment]:
-        """Segments that may hold readings of the span (and sensor), by date and name; consistent."""
+        """Segments that may hold readings of the span (and sensor), by date and name; consistent. Of what
+        one swap replaced, the old or the new ones, or both, never neither."""
         ...
 
     def remove(self, segments: Sequence[Segment]) -> None:
         """Forget entries; missing ones are no error."""
+        ...
+
+    def entries(self, span: Span) -> Iterator[Entry]:
+        """Every entry of the dates that the span touches, by date and digest, page by page; consistent."""
+        ...
+
+    def look_up(self, date: str, digest: str) -> Entry | None:
+        """One entry, or None; consistent."""
+        ...
+
+    def announce(
+        self, date: str, digests: Sequence[str], by: Sequence[str], now_s: int, expires_at_s: int
+    ) -> None:
+        """Note objects that are about to be written as superseded by those they are made from, so that they
+        are found by no query before the swap, and deleted where it never comes. All or none.
+
+        Announcing them again renews the time. Raises Refused where one is catalogued, or being deleted.
+        """
+        ...
+
+    def renounce(self, date: str, digests: Sequence[str], now_s: int, expires_at_s: int) -> None:
+        """Note of objects whose deletion has begun that they may have been stored since: they are to be
+        deleted once more. Others stay as they are."""
+        ...
+
+    def swap(
+        self,
+        old: Sequence[Segment],
+        new: Sequence[Segment],
+        announced_s: int,
+        now_s: int,
+        expires_at_s: int,
+    ) -> None:
+        """Catalog `new` and supersede `old`, of one date, in one transaction of at most 100 entries together.
+
+        Raises Refused, with nothing changed, unless every old entry is there with the same etag, and every
+        new one is as it was announced at that time.
+        """
+        ...
+
+    def doom(self, entry: Superseded) -> bool:
+        """Note that the object is being deleted; False where the entry is no longer as it was seen."""
+        ...
+
+    def bury(self, entry: Superseded, now_s: int, expires_at_s: int) -> None:
+        """Note that the object was deleted; an entry that is no longer as it was seen stays."""
+        ...
+
+    def revive(self, segment: Segment, expires_at_s: int) -> bool:
+        """Catalog a superseded segment again; False where its deletion has begun, or it is not superseded."""
         ...
 
 

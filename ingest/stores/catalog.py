@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from ingest import keys
+from ingest.errors import Refused
 from ingest.item import Attribute
 from ingest.keys import Key
-from ingest.reading import EARLIEST_US, Span
-from ingest.stores import Segment
-from ingest.stores._boto_errors import translated
+from ingest.reading import Span
+from ingest.stores import Entry, Segment, Superseded
+from ingest.stores._boto_errors import code_of, translated
+from ingest.stores.catalog_entry import (
+    date_ranges,
+    decode_entry,
+    encode_announced,
+    encode_entry,
+    key_of,
+    select_segments,
+    visible,
+)
 
 REQUESTS_PER_WRITE = 25
 """BatchWriteItem takes at most 25 puts or deletes (API reference, BatchWriteItem)."""
-LATEST_US = 4_102_444_800_000_000
-"""2100-01-01T00:00:00Z: `find` looks no further, each year being a query of its own."""
+ACTIONS_PER_SWAP = 100
+"""TransactWriteItems takes at most 100 actions (API reference, TransactWriteItems)."""
+LOST_RACE = "Another compaction or deletion came first. Nothing was changed; run it again."
 
-_TEXTS = ("name", "date", "digest", "first_sensor", "last_sensor", "etag", "sha256")
-_NUMBERS = ("size_bytes", "rows", "first_us", "last_us", "footer_bytes", "written_s")
+_AS_SEEN = "superseded_s = :seen"
+_NOT_SUPERSEDED = "attribute_not_exists(superseded_s)"
+_ANNOUNCED = "attribute_not_exists(#name) AND attribute_not_exists(doomed)"
 
 
 class DynamoCatalog:
@@ -29,35 +41,30 @@ class DynamoCatalog:
         self._table = table
 
     def add(self, segments: Sequence[Segment], expires_at_s: int) -> None:
-        """Put entries that DynamoDB forgets at `expires_at_s`; the same again changes nothing."""
-        unique = {_key(segment): segment for segment in segments}  # a batch must not name a key twice
-        self._write(
-            {"PutRequest": {"Item": encode_entry(segment, expires_at_s)}} for segment in unique.values()
-        )
+        """Put entries that DynamoDB forgets at `expires_at_s`; the same again changes nothing, and what is
+        superseded stays so, unless it was deleted and the object is newer than that."""
+        for segment in segments:
+            condition = f"{_NOT_SUPERSEDED} OR gone_s < :written"
+            self._put(segment, expires_at_s, condition, {":written": _number(segment.written_s)})
 
     def find(self, span: Span, sensor_id: str | None = None) -> list[Segment]:
         """Segments that may hold readings of the span (and sensor), by date and name; consistent."""
-        return select_segments(self.entries(span), span, sensor_id)
+        return select_segments(visible(lambda: self.entries(span)), span, sensor_id)
 
     def remove(self, segments: Sequence[Segment]) -> None:
         """Forget entries; missing ones are no error."""
-        unique = dict.fromkeys(map(_key, segments))
-        self._write({"DeleteRequest": {"Key": {"pk": {"S": key.pk}, "sk": {"S": key.sk}}}} for key in unique)
-
-    def _write(self, requests: Iterable[dict[str, Any]]) -> None:
-        everything = list(requests)
-        for start in range(0, len(everything), REQUESTS_PER_WRITE):
-            group = everything[start : start + REQUESTS_PER_WRITE]
-            with translated(f"Writing {len(group)} catalog entries to table {self._table}"):
+        unique = list(dict.fromkeys(map(key_of, segments)))
+        for start in range(0, len(unique), REQUESTS_PER_WRITE):
+            group = [
+                {"DeleteRequest": {"Key": _item_key(key)}} for key in unique[start:][:REQUESTS_PER_WRITE]
+            ]
+            with translated(f"Removing {len(group)} catalog entries from table {self._table}"):
                 answer = self._client.batch_write_item(RequestItems={self._table: group})
                 # One by one, what was not processed is retried by the client, with its own back-off.
                 for left in answer.get("UnprocessedItems", {}).get(self._table, []):
-                    if "PutRequest" in left:
-                        self._client.put_item(TableName=self._table, Item=left["PutRequest"]["Item"])
-                    else:
-                        self._client.delete_item(TableName=self._table, Key=left["DeleteRequest"]["Key"])
+                    self._client.delete_item(TableName=self._table, Key=left["DeleteRequest"]["Key"])
 
-    def entries(self, span: Span) -> Iterator[Segment]:
+    def entries(self, span: Span) -> Iterator[Entry]:
         """Every entry of the dates that the span touches, by date and digest, page by page; consistent."""
         for partition, low, high in date_ranges(span):
             request: dict[str, Any] = {
@@ -78,43 +85,175 @@ class DynamoCatalog:
                     break
                 request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
+    def look_up(self, date: str, digest: str) -> Entry | None:
+        """One entry, or None; consistent."""
+        key = _item_key(keys.catalog_key(date, digest))
+        with translated(f"Reading the catalog in table {self._table}"):
+            item = self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True).get("Item")
+        return decode_entry(item) if item else None
 
-def _key(segment: Segment) -> Key:
-    return keys.catalog_key(segment.date, segment.digest)
+    # --- compaction -----------------------------------------------------------------------
+
+    def announce(
+        self, date: str, digests: Sequence[str], by: Sequence[str], now_s: int, expires_at_s: int
+    ) -> None:
+        """Note objects that are about to be written as superseded by those they are made from; all or none.
+        Raises Refused where one is catalogued, or being deleted."""
+        puts = [
+            {
+                "Put": {
+                    "TableName": self._table,
+                    "Item": encode_announced(Superseded(date, digest, tuple(by), now_s), expires_at_s),
+                    "ConditionExpression": f"attribute_not_exists(pk) OR ({_ANNOUNCED})",
+                    "ExpressionAttributeNames": {"#name": "name"},
+                }
+            }
+            for digest in digests
+        ]
+        self._transact(puts, f"Announcing {len(puts)} segments of {date}")
+
+    def renounce(self, date: str, digests: Sequence[str], now_s: int, expires_at_s: int) -> None:
+        """Note of objects whose deletion has begun that they are to be deleted once more."""
+        for digest in digests:
+            self._update(
+                keys.catalog_key(date, digest),
+                "SET superseded_s = :now, #ttl = :ttl REMOVE gone_s",
+                "attribute_exists(doomed)",
+                {":now": _number(now_s), ":ttl": _number(expires_at_s)},
+                {"#ttl": "ttl"},
+            )
+
+    def swap(
+        self,
+        old: Sequence[Segment],
+        new: Sequence[Segment],
+        announced_s: int,
+        now_s: int,
+        expires_at_s: int,
+    ) -> None:
+        """Catalog `new` and supersede `old` in one transaction of at most 100 entries together.
+        Raises Refused, with nothing changed, where one of them is not as it must be."""
+        by = {"L": [{"S": segment.digest} for segment in new]}
+        supersede = [
+            {
+                "Update": {
+                    "TableName": self._table,
+                    "Key": _item_key(key_of(segment)),
+                    "UpdateExpression": "SET superseded_s = :now, #by = :by",
+                    "ConditionExpression": f"etag = :etag AND {_NOT_SUPERSEDED}",
+                    "ExpressionAttributeNames": {"#by": "by"},
+                    "ExpressionAttributeValues": {
+                        ":now": _number(now_s),
+                        ":by": by,
+                        ":etag": {"S": segment.etag},
+                    },
+                }
+            }
+            for segment in old
+        ]
+        catalog = [
+            {
+                "Put": {
+                    "TableName": self._table,
+                    "Item": encode_entry(segment, expires_at_s),
+                    "ConditionExpression": f"superseded_s = :then AND {_ANNOUNCED}",
+                    "ExpressionAttributeNames": {"#name": "name"},
+                    "ExpressionAttributeValues": {":then": _number(announced_s)},
+                }
+            }
+            for segment in new
+        ]
+        self._transact([*supersede, *catalog], f"Swapping {len(old)} segments for {len(new)}")
+
+    def doom(self, entry: Superseded) -> bool:
+        """Note that the object is being deleted; False where the entry is no longer as it was seen."""
+        values: dict[str, Attribute] = {":yes": {"BOOL": True}, ":seen": _number(entry.superseded_s)}
+        return self._update(key_of(entry), "SET doomed = :yes", _AS_SEEN, values)
+
+    def bury(self, entry: Superseded, now_s: int, expires_at_s: int) -> None:
+        """Note that the object was deleted; an entry that is no longer as it was seen stays."""
+        values = {
+            ":gone": _number(now_s),
+            ":ttl": _number(expires_at_s),
+            ":seen": _number(entry.superseded_s),
+        }
+        self._update(key_of(entry), "SET gone_s = :gone, #ttl = :ttl", _AS_SEEN, values, {"#ttl": "ttl"})
+
+    def revive(self, segment: Segment, expires_at_s: int) -> bool:
+        """Catalog a superseded segment again; False where its deletion has begun, or it is not superseded."""
+        return self._put(
+            segment, expires_at_s, "attribute_exists(superseded_s) AND attribute_not_exists(doomed)"
+        )
+
+    # --- requests -------------------------------------------------------------------------
+
+    def _put(
+        self,
+        segment: Segment,
+        expires_at_s: int,
+        condition: str,
+        values: dict[str, Attribute] | None = None,
+    ) -> bool:
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Item": encode_entry(segment, expires_at_s),
+            "ConditionExpression": condition,
+        }
+        if values:
+            request["ExpressionAttributeValues"] = values
+        try:
+            with translated(f"Writing a catalog entry to table {self._table}"):
+                self._client.put_item(**request)
+        except Refused:
+            return False
+        return True
+
+    def _update(
+        self,
+        key: Key,
+        change: str,
+        condition: str,
+        values: dict[str, Attribute],
+        names: dict[str, str] | None = None,
+    ) -> bool:
+        request: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": _item_key(key),
+            "UpdateExpression": change,
+            "ConditionExpression": condition,
+            "ExpressionAttributeValues": values,
+        }
+        if names:
+            request["ExpressionAttributeNames"] = names
+        try:
+            with translated(f"Changing a catalog entry of table {self._table}"):
+                self._client.update_item(**request)
+        except Refused:
+            return False
+        return True
+
+    def _transact(self, actions: Sequence[dict[str, Any]], what: str) -> None:
+        if len(actions) > ACTIONS_PER_SWAP:
+            raise ValueError(f"a transaction takes {ACTIONS_PER_SWAP} entries, not {len(actions)}")
+        with translated(f"{what} in table {self._table}"):
+            try:
+                self._client.transact_write_items(TransactItems=actions)
+            except self._client.exceptions.ClientError as error:
+                if _is_lost_race(error):
+                    raise Refused(f"{what} in table {self._table} was refused. {LOST_RACE}") from error
+                raise
 
 
-def date_ranges(span: Span) -> list[tuple[str, str, str]]:
-    """The catalog's partitions and sort-key bounds of every date the span touches; none for an empty span."""
-    possible = span.overlap(Span(EARLIEST_US, LATEST_US))
-    if possible.is_empty():
-        return []
-    return keys.catalog_ranges(keys.date_of(possible.start_us), keys.date_of(possible.end_us - 1))
+def _is_lost_race(error: Any) -> bool:
+    """Whether a transaction was cancelled because an entry is not as it must be."""
+    reasons: Iterable[Any] = error.response.get("CancellationReasons") or []
+    cancelled = code_of(error) == "TransactionCanceledException"
+    return cancelled and any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons)
 
 
-def select_segments(segments: Iterable[Segment], span: Span, sensor_id: str | None) -> list[Segment]:
-    """Those whose times and sensors allow a reading of the span and sensor, by date and name."""
-    found = [
-        segment
-        for segment in segments
-        if not span.is_empty()
-        and segment.first_us < span.end_us
-        and segment.last_us >= span.start_us
-        and (sensor_id is None or segment.first_sensor <= sensor_id <= segment.last_sensor)
-    ]
-    return sorted(found, key=lambda segment: (segment.date, segment.name))
+def _item_key(key: Key) -> dict[str, Attribute]:
+    return {"pk": {"S": key.pk}, "sk": {"S": key.sk}}
 
 
-def encode_entry(segment: Segment, expires_at_s: int) -> dict[str, Attribute]:
-    """A catalog item; `ttl` is epoch seconds."""
-    key = _key(segment)
-    item: dict[str, Attribute] = {"pk": {"S": key.pk}, "sk": {"S": key.sk}, "ttl": {"N": str(expires_at_s)}}
-    item |= {name: {"S": getattr(segment, name)} for name in _TEXTS}
-    item |= {name: {"N": str(getattr(segment, name))} for name in _NUMBERS}
-    return item
-
-
-def decode_entry(item: Mapping[str, Attribute]) -> Segment:
-    """The inverse of `encode_entry`."""
-    texts: dict[str, Any] = {name: cast(str, item[name]["S"]) for name in _TEXTS}
-    numbers: dict[str, Any] = {name: int(cast(str, item[name]["N"])) for name in _NUMBERS}
-    return Segment(**texts, **numbers)
+def _number(value: int) -> Attribute:
+    return {"N": str(value)}

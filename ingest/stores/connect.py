@@ -45,6 +45,7 @@ def client(
         "connect_timeout": 5,
         "read_timeout": 30,
         "max_pool_connections": 32,
+        "user_agent": "thermocline",  # botocore's own text is put together anew, twice, for each request
     }
     local: dict[str, Any] = {}
     if endpoint_url is not None:

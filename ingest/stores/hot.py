@@ -1,7 +1,7 @@
 """The hot tier in DynamoDB: bodies go out as prebuilt text and pages come in as raw bytes.
 
-botocore keeps signing, endpoints, credentials and retries: two of its documented events
-(`before-call`, `before-parse`) swap the body of a request and set aside that of an answer.
+botocore keeps signing, endpoints, credentials and retries: `_line` sends the bodies, and its documented
+event `before-parse` sets aside that of an answer.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from itertools import repeat
 from typing import Any, cast
 
 import msgspec
 
 from ingest import keys
-from ingest.chunk import Chunk, decode_item
+from ingest.chunk import Chunk
+from ingest.chunk_page import Decoded, decode_get, decode_query
 from ingest.errors import Refused, Unavailable
-from ingest.item import Attribute, Item, number_size, value_size
+from ingest.item import Attribute, Item
 from ingest.keys import Key, Layout
 from ingest.manifest import (
     LAYOUT_ATTRIBUTE,
@@ -30,6 +30,7 @@ from ingest.manifest import (
 from ingest.reading import Span
 from ingest.stores import Page, RemainingMs
 from ingest.stores._boto_errors import translated
+from ingest.stores._line import Line
 
 ITEMS_PER_WRITE = 25
 """BatchWriteItem takes at most 25 puts (API reference, BatchWriteItem)."""
@@ -37,20 +38,15 @@ LONGEST_WRITE = 8 * 1024 * 1024
 """Characters one BatchWriteItem may have here; it takes 16 MB. In JSON an item may be 16 times what is billed."""
 KEYS_PER_GET = 50
 """BatchGetItem takes 100 keys (API reference, BatchGetItem); so many full chunks take 200 MB once parsed."""
+UNIT_BYTES = 4096
+"""A read unit carries 4 KB ("DynamoDB read and write operations")."""
 _NEWEST_AT_ONCE = 8
 _STOP_MS = 1_000
 """Below this, no further attempt is begun: the caller needs the rest to fail in order."""
 _FIRST_BACKOFF_S = 0.05
 _MOST_BACKOFF_S = 5.0
 
-_request_body: ContextVar[bytes | None] = ContextVar("_request_body", default=None)
 _answer_raw: ContextVar[bool] = ContextVar("_answer_raw", default=False)
-
-
-def _send_prebuilt(params: dict[str, Any], **_: object) -> None:
-    body = _request_body.get()
-    if body is not None:
-        params["body"] = body
 
 
 def _keep_raw(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
@@ -76,8 +72,10 @@ class DynamoHotStore:
         self._sleep = sleep
         self._random = random
         self._workers = workers
+        self._writing = Line(client, "dynamodb", "BatchWriteItem", "batch_write_item")
+        self._asking = Line(client, "dynamodb", "Query", "query")
+        self._pool: ThreadPoolExecutor | None = None
         events = client.meta.events
-        events.register("before-call.dynamodb.BatchWriteItem", _send_prebuilt, unique_id="thermocline-send")
         for operation in ("Query", "BatchGetItem"):
             name = f"before-parse.dynamodb.{operation}"
             events.register(name, _keep_raw, unique_id=f"thermocline-keep-{operation}")
@@ -86,11 +84,23 @@ class DynamoHotStore:
 
     def put(self, items: Sequence[Item], remaining_ms: RemainingMs) -> float:
         """Put every item; the write units consumed. Raises Unavailable where time runs out."""
-        groups = list(_write_groups(items))
-        if len(groups) <= 1:
-            return sum(self._put_group(group, remaining_ms) for group in groups)
-        with ThreadPoolExecutor(min(self._workers, len(groups))) as pool:
-            return sum(pool.map(self._put_group, groups, repeat(remaining_ms)))
+        failed: list[Exception] = []
+
+        def put_group(group: Sequence[Item]) -> float:
+            try:
+                return 0.0 if failed else self._put_group(group, remaining_ms)
+            except Exception as error:  # noqa: BLE001 - raised below, when no other thread is writing any more
+                failed.append(error)
+                return 0.0
+
+        first, *others = list(_write_groups(items)) or [items]
+        if others and self._pool is None:
+            self._pool = ThreadPoolExecutor(max(1, self._workers - 1))
+        elsewhere = self._pool.map(put_group, others) if others and self._pool is not None else ()
+        units = (put_group(first) if first else 0.0) + sum(elsewhere)
+        if failed:
+            raise failed[0]
+        return units
 
     def _put_group(self, items: Sequence[Item], remaining_ms: RemainingMs) -> float:
         units = 0.0
@@ -114,12 +124,8 @@ class DynamoHotStore:
     def _write(self, items: Sequence[Item]) -> dict[str, Any]:
         puts = ",".join([f'{{"PutRequest":{{"Item":{item.body}}}}}' for item in items])
         body = f'{{"RequestItems":{{"{self._table}":[{puts}]}},"ReturnConsumedCapacity":"TOTAL"}}'
-        token = _request_body.set(body.encode())
-        try:
-            with translated(f"Writing {len(items)} items to table {self._table}"):
-                return self._client.batch_write_item(RequestItems={self._table: []})
-        finally:
-            _request_body.reset(token)
+        with translated(f"Writing {len(items)} items to table {self._table}"):
+            return self._writing.send(body.encode(), RequestItems={self._table: []})
 
     def delete(self, keys: Sequence[Key]) -> None:
         """Delete the items; missing ones are no error."""
@@ -144,11 +150,14 @@ class DynamoHotStore:
     def read(self, sensor_id: str, span: Span, widest_bucket_s: int) -> Iterator[Page]:
         """Pages of every chunk of the sensor that may hold the span's readings; consistent."""
         partition, low, high = keys.chunk_range(sensor_id, span, widest_bucket_s)
-        for page in self._query(partition, low, high):
-            items = cast(list[dict[str, Attribute]], page["Items"])
-            size_bytes = sum(map(_size, items))
-            units = max(1, -(-size_bytes // 4096))
-            yield Page([decode_item(item) for item in items], len(items), units, size_bytes)
+        for page in self._chunk_pages(partition, low, high):
+            units = page.told_units or 0
+            if units > 1:
+                size_bytes = int(units * UNIT_BYTES)
+            else:  # one may be all an emulator ever tells, and a page of one is soon weighed
+                size_bytes = page.weigh()
+                units = max(1, -(-size_bytes // UNIT_BYTES))
+            yield Page(page.chunks, len(page.chunks), units, size_bytes)
 
     def chunks(self, keys: Sequence[Key]) -> list[Chunk]:
         """The named chunks that exist; consistent."""
@@ -161,9 +170,9 @@ class DynamoHotStore:
         wanted: list[Any] = [_wire_key(key) for key in keys]
         for attempt in range(12):
             request = {self._table: {"Keys": wanted, "ConsistentRead": True}}
-            answer = self._raw("batch_get_item", RequestItems=request)
-            found.extend(map(decode_item, answer["Responses"].get(self._table, [])))
-            wanted = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+            answer = decode_get(self._raw("batch_get_item", RequestItems=request), self._table)
+            found.extend(answer.chunks)
+            wanted = answer.following
             if not wanted:
                 return found
             self._sleep(self._random() * min(_MOST_BACKOFF_S, _FIRST_BACKOFF_S * 2**attempt))
@@ -174,8 +183,8 @@ class DynamoHotStore:
         found: list[Chunk] = []
         newest_us = 0
         partition = keys.chunk_partition(sensor_id)
-        for page in self._query(partition, ScanIndexForward=False, Limit=_NEWEST_AT_ONCE):
-            for chunk in map(decode_item, page["Items"]):
+        for page in self._chunk_pages(partition, ScanIndexForward=False, Limit=_NEWEST_AT_ONCE):
+            for chunk in page.chunks:
                 _, bucket_s, _, _ = keys.parse_chunk_key(chunk.key)
                 if (bucket_s + widest_bucket_s) * keys.US <= newest_us:
                     return found
@@ -196,34 +205,55 @@ class DynamoHotStore:
         return [keys.parse_open_slot(_key_of(item)) for page in pages for item in page["Items"]]
 
     def _query(
-        self, partition: str, low: str | None = None, high: str | None = None, **options: Any
+        self, partition: str, low: str | None = None, high: str | None = None
     ) -> Iterator[dict[str, Any]]:
-        values: dict[str, Any] = {":p": {"S": partition}}
-        condition = "pk = :p"
-        if low is not None:
-            values |= {":low": {"S": low}, ":high": {"S": high}}
-            condition += " AND sk BETWEEN :low AND :high"
-        request: dict[str, Any] = {
-            "TableName": self._table,
-            "KeyConditionExpression": condition,
-            "ExpressionAttributeValues": values,
-            "ConsistentRead": True,
-        } | options
+        request = self._request(partition, low, high)
         while True:
-            page = self._raw("query", **request)
+            page = msgspec.json.decode(self._ask(request))
             yield page
             if not page.get("LastEvaluatedKey"):
                 return
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
-    def _raw(self, operation: str, **request: Any) -> dict[str, Any]:
+    def _chunk_pages(
+        self, partition: str, low: str | None = None, high: str | None = None, **options: Any
+    ) -> Iterator[Decoded]:
+        request = self._request(partition, low, high) | {"ReturnConsumedCapacity": "TOTAL"} | options
+        while True:
+            page = decode_query(self._ask(request))
+            yield page
+            if not page.following:
+                return
+            request["ExclusiveStartKey"] = page.following
+
+    def _request(self, partition: str, low: str | None, high: str | None) -> dict[str, Any]:
+        values: dict[str, Any] = {":p": {"S": partition}}
+        condition = "pk = :p"
+        if low is not None:
+            values |= {":low": {"S": low}, ":high": {"S": high}}
+            condition += " AND sk BETWEEN :low AND :high"
+        return {
+            "TableName": self._table,
+            "KeyConditionExpression": condition,
+            "ExpressionAttributeValues": values,
+            "ConsistentRead": True,
+        }
+
+    def _ask(self, request: dict[str, Any]) -> bytes:
         token = _answer_raw.set(True)
         try:
             with translated(f"Reading table {self._table}"):
-                answer = getattr(self._client, operation)(**request)
+                return self._asking.send_raw(msgspec.json.encode(request), **request)
         finally:
             _answer_raw.reset(token)
-        return msgspec.json.decode(answer["Raw"])
+
+    def _raw(self, operation: str, **request: Any) -> bytes:
+        token = _answer_raw.set(True)
+        try:
+            with translated(f"Reading table {self._table}"):
+                return getattr(self._client, operation)(**request)["Raw"]
+        finally:
+            _answer_raw.reset(token)
 
     # --- the layout -------------------------------------------------------------------
 
@@ -274,34 +304,3 @@ def _wire_key(key: Key) -> dict[str, Attribute]:
 
 def _key_of(item: Mapping[str, Attribute]) -> Key:
     return Key(cast(str, item["pk"]["S"]), cast(str, item["sk"]["S"]))
-
-
-class _NumberSizes(dict[str, int]):
-    """Bytes of numbers in a list, element byte included, by their text: most were met before."""
-
-    def __missing__(self, text: str) -> int:
-        if len(self) > 50_000:
-            self.clear()
-        size = self[text] = number_size(text) + 1
-        return size
-
-
-_number_sizes = _NumberSizes()
-
-
-def _size(item: Mapping[str, Attribute]) -> int:
-    """As `item_size`, and quick where an item holds long lists of numbers."""
-    return sum(len(name.encode()) + _value_size(value) for name, value in item.items())
-
-
-def _value_size(attribute: Attribute) -> int:
-    elements = cast(list[dict[str, str]] | None, attribute.get("L"))
-    if elements is not None:
-        try:
-            return 3 + sum([_number_sizes[element["N"]] for element in elements])
-        except KeyError:
-            return value_size(attribute)
-    members = cast(dict[str, Attribute] | None, attribute.get("M"))
-    if members is not None:
-        return 3 + sum(1 + len(name.encode()) + _value_size(value) for name, value in members.items())
-    return value_size(attribute)

@@ -14,8 +14,18 @@ from ingest.item import Attribute, Item, item_size, write_units
 from ingest.keys import Key, Layout
 from ingest.manifest import Manifest, decode_layout, decode_manifest, encode_layout
 from ingest.reading import Span
-from ingest.stores import ObjectHead, Page, RemainingMs, Segment, Sensor
-from ingest.stores.catalog import decode_entry, encode_entry, select_segments
+from ingest.stores import Entry, ObjectHead, Page, RemainingMs, Segment, Sensor, Superseded
+from ingest.stores.catalog import ACTIONS_PER_SWAP, LOST_RACE
+from ingest.stores.catalog_entry import (
+    date_ranges,
+    decode_entry,
+    encode_announced,
+    encode_entry,
+    key_of,
+    select_segments,
+    superseding,
+    visible,
+)
 from ingest.stores.registry import encode_sensor
 
 PAGE_BYTES = 1_048_576
@@ -117,18 +127,118 @@ class MemoryCatalog:
         self.items: dict[Key, Attributes] = {}
 
     def add(self, segments: Sequence[Segment], expires_at_s: int) -> None:
-        """Put entries; the same segment again changes nothing."""
+        """Put entries; what is superseded stays so, unless it was deleted and the object is newer than that."""
         for segment in segments:
-            self.items[keys.catalog_key(segment.date, segment.digest)] = encode_entry(segment, expires_at_s)
+            held = self._superseded(segment.date, segment.digest)
+            if held is None or (held.gone_s is not None and held.gone_s < segment.written_s):
+                self.items[key_of(segment)] = encode_entry(segment, expires_at_s)
 
     def find(self, span: Span, sensor_id: str | None = None) -> list[Segment]:
         """Segments that may hold readings of the span (and sensor), by date and name."""
-        return select_segments(map(decode_entry, self.items.values()), span, sensor_id)
+        return select_segments(visible(lambda: self.entries(span)), span, sensor_id)
 
     def remove(self, segments: Sequence[Segment]) -> None:
         """Forget entries; missing ones are no error."""
         for segment in segments:
-            self.items.pop(keys.catalog_key(segment.date, segment.digest), None)
+            self.items.pop(key_of(segment), None)
+
+    def entries(self, span: Span) -> Iterator[Entry]:
+        """Every entry of the dates that the span touches, by date and digest."""
+        ranges = date_ranges(span)
+        found = sorted(
+            key
+            for key in self.items
+            if any(key.pk == pk and low <= key.sk <= high for pk, low, high in ranges)
+        )
+        return iter([decode_entry(self.items[key]) for key in found])
+
+    def look_up(self, date: str, digest: str) -> Entry | None:
+        """One entry, or None."""
+        item = self.items.get(keys.catalog_key(date, digest))
+        return decode_entry(item) if item else None
+
+    def announce(
+        self, date: str, digests: Sequence[str], by: Sequence[str], now_s: int, expires_at_s: int
+    ) -> None:
+        """Note objects that are about to be written as superseded by those they are made from. Raises Refused."""
+        held = [self.look_up(date, digest) for digest in digests]
+        if not all(entry is None or _is_announced(entry) for entry in held):
+            raise Refused(LOST_RACE)
+        for digest in digests:
+            entry = Superseded(date, digest, tuple(by), now_s)
+            self.items[key_of(entry)] = encode_announced(entry, expires_at_s)
+
+    def renounce(self, date: str, digests: Sequence[str], now_s: int, expires_at_s: int) -> None:
+        """Note of objects whose deletion has begun that they are to be deleted once more."""
+        for digest in digests:
+            held = self._superseded(date, digest)
+            if held is not None and held.doomed:
+                item = dict(self.items[key_of(held)])
+                item.pop("gone_s", None)
+                item |= {"superseded_s": {"N": str(now_s)}, "ttl": {"N": str(expires_at_s)}}
+                self.items[key_of(held)] = item
+
+    def swap(
+        self,
+        old: Sequence[Segment],
+        new: Sequence[Segment],
+        announced_s: int,
+        now_s: int,
+        expires_at_s: int,
+    ) -> None:
+        """Catalog `new` and supersede `old` at once. Raises Refused, with nothing changed."""
+        if len(old) + len(new) > ACTIONS_PER_SWAP:
+            raise ValueError(f"a transaction takes {ACTIONS_PER_SWAP} entries")
+        for segment in old:
+            held = self.look_up(segment.date, segment.digest)
+            if not isinstance(held, Segment) or held.etag != segment.etag:
+                raise Refused(LOST_RACE)
+        for segment in new:
+            there = self._superseded(segment.date, segment.digest)
+            if there is None or not _is_announced(there) or there.superseded_s != announced_s:
+                raise Refused(LOST_RACE)
+        changed = {
+            key_of(segment): {
+                **self.items[key_of(segment)],
+                **superseding([one.digest for one in new], now_s),
+            }
+            for segment in old
+        }
+        self.items.update(changed)
+        self.items.update({key_of(segment): encode_entry(segment, expires_at_s) for segment in new})
+
+    def doom(self, entry: Superseded) -> bool:
+        """Note that the object is being deleted; False where the entry is no longer as it was seen."""
+        return self._change(entry, {"doomed": {"BOOL": True}})
+
+    def bury(self, entry: Superseded, now_s: int, expires_at_s: int) -> None:
+        """Note that the object was deleted; an entry that is no longer as it was seen stays."""
+        self._change(entry, {"gone_s": {"N": str(now_s)}, "ttl": {"N": str(expires_at_s)}})
+
+    def revive(self, segment: Segment, expires_at_s: int) -> bool:
+        """Catalog a superseded segment again; False where its deletion has begun, or it is not superseded."""
+        held = self._superseded(segment.date, segment.digest)
+        if held is None or held.doomed:
+            return False
+        self.items[key_of(segment)] = encode_entry(segment, expires_at_s)
+        return True
+
+    def _superseded(self, date: str, digest: str) -> Superseded | None:
+        held = self.look_up(date, digest)
+        return held if isinstance(held, Superseded) else None
+
+    def _change(self, entry: Superseded, attributes: Attributes) -> bool:
+        held = self._superseded(entry.date, entry.digest)
+        if held is None or held.superseded_s != entry.superseded_s:
+            return False
+        key = key_of(entry)
+        self.items[key] = {**self.items[key], **attributes}
+        return True
+
+
+def _is_announced(entry: Entry) -> bool:
+    """Whether an object is about to be written, and not being deleted."""
+    return isinstance(entry, Superseded) and entry.segment is None and not entry.doomed
 
 
 class MemoryColdStore:

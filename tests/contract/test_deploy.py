@@ -178,10 +178,11 @@ def test_expiry_stays_off_on_the_emulator_and_goes_on_elsewhere(stack: Deploymen
     assert said == []
 
 
-@pytest.mark.parametrize("door", ["archive_expired", "index_segment", "store_readings"])
+@pytest.mark.parametrize("door", ["archive_expired", "compact_archive", "index_segment", "store_readings"])
 def test_the_functions_answer(stack: Deployment, functions: Any, door: str) -> None:
     found = stack.deploy()
-    event = {"source": "thermocline.schedule"} if door == "archive_expired" else {"Records": []}
+    scheduled = door in ("archive_expired", "compact_archive")
+    event = {"source": "thermocline.schedule"} if scheduled else {"Records": []}
     answer = functions.invoke(FunctionName=getattr(found, door), Payload=json.dumps(event).encode())
     assert answer.get("FunctionError") is None, answer["Payload"].read()
 

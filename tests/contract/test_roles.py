@@ -15,7 +15,12 @@ from infra import deploy as deploying
 from infra.deploy import Clients, Clock, DeployOptions, Outputs
 from infra.local import emulator as emulators
 from infra.package import build_local
-from ingest.keys import Period
+from ingest import keys, segment
+from ingest.archive import catalog_entry
+from ingest.keys import DAY_S, US, Period
+from ingest.reading import Run
+from ingest.stores import ObjectHead
+from ingest.stores.catalog import DynamoCatalog
 from ingest.stores.connect import client
 from ingest.stores.hot import DynamoHotStore
 
@@ -122,6 +127,39 @@ def test_the_roles_are_enough_for_the_whole_path(clients: Clients, functions: An
     gone = "readings/v1/date=2026-01-01/gone.parquet"
     event = {"Records": [{"s3": {"object": {"key": name}}} for name in (segment, gone)]}
     assert invoke(functions, deployed.index_segment, event) == {"indexed": 1, "skipped": 0, "gone": 1}
+
+
+def test_the_compaction_s_role_is_enough(clients: Clients, functions: Any, deployed: Outputs) -> None:
+    """From segments of a date long past to one, and to the old ones' deletion."""
+    catalog = DynamoCatalog(clients.dynamodb, deployed.table)
+    now_s = int(time.time())
+    day_us = (now_s // DAY_S - 5) * DAY_S * US
+    for number in range(5):
+        encoded = segment.encode([Run("press-7", [day_us + number * US], {"t": [number + 0.5]}, 1)])
+        date = keys.date_of(day_us)
+        name = keys.segment_name(date, f"small-{number}")
+        answer = clients.s3.put_object(
+            Bucket=deployed.archive_bucket,
+            Key=name,
+            Body=encoded.data,
+            Metadata=segment.metadata(encoded),
+        )
+        head = ObjectHead(len(encoded.data), answer["ETag"].strip('"'), now_s)
+        catalog.add([catalog_entry(name, date, f"small-{number}", encoded, head)], now_s + DAY_S)
+    event = {"source": "thermocline.schedule"}
+    done = invoke(functions, deployed.compact_archive, event)
+    assert (done["segments_before"], done["segments_after"], done["deleted"]) == (5, 1, 0)
+    that_day = keys.date_span(keys.date_of(day_us))
+    (made,) = catalog.find(that_day)
+    assert made.rows == 5
+    lambdas = functions.get_function_configuration(FunctionName=deployed.compact_archive)["Environment"]
+    variables = {**lambdas["Variables"], "THERMOCLINE_COMPACT_GRACE_S": "0"}
+    functions.update_function_configuration(
+        FunctionName=deployed.compact_archive, Environment={"Variables": variables}
+    )
+    assert invoke(functions, deployed.compact_archive, event)["deleted"] == 5
+    there = [name for name in names(clients, deployed.archive_bucket) if f"={keys.date_of(day_us)}/" in name]
+    assert there == [made.name]
 
 
 def test_roles_are_enforced_here_at_all(clients: Clients, functions: Any, deployed: Outputs) -> None:

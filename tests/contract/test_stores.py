@@ -18,7 +18,17 @@ from ingest.keys import Layout, Period
 from ingest.manifest import encode_manifests, encode_open_slot, encode_ticket
 from ingest.reading import Run, Span
 from ingest.reject import Reject
-from ingest.stores import Catalog, ColdStore, HotStore, Registry, RejectStore, Segment, Sensor, connect
+from ingest.stores import (
+    Catalog,
+    ColdStore,
+    HotStore,
+    Registry,
+    RejectStore,
+    Segment,
+    Sensor,
+    Superseded,
+    connect,
+)
 from ingest.stores._boto_errors import code_of, translated
 from ingest.stores.catalog import DynamoCatalog
 from ingest.stores.cold import S3ColdStore
@@ -332,6 +342,139 @@ class TestCatalog:
         assert catalog.find(Span(0, 2**62)) == held[55:]
 
 
+# --- compaction in the catalog ------------------------------------------------------------
+
+DAY = "2026-11-20"
+THAT_DAY = keys.date_span(DAY)
+
+
+def _old(count: int = 3) -> list[Segment]:
+    return [_segment(digest=f"old{i:029d}") for i in range(count)]
+
+
+def _new(count: int = 2) -> list[Segment]:
+    return [_segment(digest=f"new{i:029d}", written_s=BUCKET_S + 50) for i in range(count)]
+
+
+def _announce(catalog: Catalog, old: list[Segment], new: list[Segment], now_s: int = 100) -> None:
+    catalog.announce(DAY, [one.digest for one in new], [one.digest for one in old], now_s, LATER_S)
+
+
+@on_both
+class TestCatalogSwap:
+    def test_it_replaces_the_old_by_the_new(self, catalog: Catalog) -> None:
+        old, new, other = _old(), _new(), _segment(digest="other")
+        catalog.add([*old, other], LATER_S)
+        _announce(catalog, old, new)
+        assert catalog.find(THAT_DAY) == sorted([*old, other], key=lambda one: one.name)
+        catalog.swap(old, new, 100, 120, LATER_S)
+        assert catalog.find(THAT_DAY) == [*new, other]
+        by = tuple(one.digest for one in new)
+        superseded = [Superseded(DAY, one.digest, by, 120, segment=one) for one in old]
+        assert list(catalog.entries(THAT_DAY)) == [*new, *superseded, other]
+        assert catalog.look_up(DAY, old[0].digest) == superseded[0]
+        assert catalog.look_up(DAY, new[0].digest) == new[0]
+        assert catalog.look_up(DAY, "absent") is None
+
+    def test_a_hundred_entries_are_swapped_at_once_and_no_more(self, catalog: Catalog) -> None:
+        old, new = _old(96), _new(4)
+        catalog.add(old, LATER_S)
+        _announce(catalog, old, new)
+        with pytest.raises(ValueError, match="100"):
+            catalog.swap([*old, _segment(digest="x")], new, 100, 120, LATER_S)
+        catalog.swap(old, new, 100, 120, LATER_S)
+        assert catalog.find(THAT_DAY) == new
+
+    @pytest.mark.parametrize(
+        "what", ["gone", "other etag", "superseded", "not announced", "renewed", "doomed"]
+    )
+    def test_nothing_is_swapped_where_an_entry_is_not_as_it_was(self, catalog: Catalog, what: str) -> None:
+        old, new = _old(), _new()
+        catalog.add(old, LATER_S)
+        if what != "not announced":
+            _announce(catalog, old, new)
+        if what == "gone":
+            catalog.remove(old[:1])
+        elif what == "other etag":
+            catalog.add([replace(old[1], etag="f" * 32)], LATER_S)
+        elif what == "superseded":
+            _announce(catalog, old[:1], [_segment(digest="another")])
+            catalog.swap(old[:1], [_segment(digest="another")], 100, 101, LATER_S)
+        elif what == "renewed":
+            _announce(catalog, old, new, 110)
+        elif what == "doomed":
+            assert catalog.doom(Superseded(DAY, new[0].digest, (), 100))
+        before = list(catalog.entries(THAT_DAY))
+        with pytest.raises(Refused):
+            catalog.swap(old, new, 100, 120, LATER_S)
+        assert list(catalog.entries(THAT_DAY)) == before
+
+    def test_what_is_catalogued_or_being_deleted_is_not_announced(self, catalog: Catalog) -> None:
+        old, new = _old(), _new()
+        catalog.add(old, LATER_S)
+        with pytest.raises(Refused):
+            _announce(catalog, old, [new[0], old[0]])
+        assert catalog.look_up(DAY, new[0].digest) is None
+        _announce(catalog, old, new)
+        _announce(catalog, old, new, 110)
+        assert catalog.doom(Superseded(DAY, new[1].digest, (), 110))
+        with pytest.raises(Refused):
+            _announce(catalog, old, new, 120)
+
+    def test_a_superseded_entry_is_not_added_again_until_it_is_gone_and_newer(self, catalog: Catalog) -> None:
+        old, new = _old(1), _new(1)
+        catalog.add(old, LATER_S)
+        _announce(catalog, old, new)
+        catalog.add(new, LATER_S)
+        assert catalog.find(THAT_DAY) == old
+        catalog.swap(old, new, 100, 120, LATER_S)
+        catalog.add([*old, *new], LATER_S)
+        assert catalog.find(THAT_DAY) == new
+        (entry,) = [one for one in catalog.entries(THAT_DAY) if isinstance(one, Superseded)]
+        assert catalog.doom(entry)
+        catalog.bury(entry, BUCKET_S + 5, LATER_S)
+        catalog.add(old, LATER_S)
+        assert catalog.find(THAT_DAY) == new
+        restored = replace(old[0], written_s=BUCKET_S + 6)
+        catalog.add([restored], LATER_S)
+        assert catalog.find(THAT_DAY) == [*new, restored]
+
+    def test_a_deletion_is_noted_only_of_what_was_seen(self, catalog: Catalog) -> None:
+        old, new = _old(1), _new(1)
+        catalog.add(old, LATER_S)
+        _announce(catalog, old, new)
+        (seen,) = [one for one in catalog.entries(THAT_DAY) if isinstance(one, Superseded)]
+        catalog.swap(old, new, 100, 120, LATER_S)
+        assert not catalog.doom(seen)
+        catalog.bury(seen, 130, LATER_S)
+        assert catalog.find(THAT_DAY) == new
+        assert not catalog.doom(Superseded(DAY, "absent", (), 100))
+        assert catalog.look_up(DAY, "absent") is None
+
+    def test_what_may_have_been_stored_since_is_deleted_once_more(self, catalog: Catalog) -> None:
+        old, new = _old(1), _new(2)
+        catalog.add(old, LATER_S)
+        _announce(catalog, old, new)
+        seen = Superseded(DAY, new[0].digest, (old[0].digest,), 100)
+        assert catalog.doom(seen)
+        catalog.bury(seen, 150, LATER_S)
+        catalog.renounce(DAY, [one.digest for one in new], 160, LATER_S)
+        assert catalog.look_up(DAY, new[0].digest) == replace(seen, superseded_s=160, doomed=True)
+        assert catalog.look_up(DAY, new[1].digest) == replace(seen, digest=new[1].digest)
+
+    def test_a_superseded_entry_is_revived_unless_its_deletion_has_begun(self, catalog: Catalog) -> None:
+        old, new = _old(2), _new(1)
+        catalog.add(old, LATER_S)
+        assert not catalog.revive(old[0], LATER_S)
+        _announce(catalog, old, new)
+        catalog.swap(old, new, 100, 120, LATER_S)
+        (seen, _) = [one for one in catalog.entries(THAT_DAY) if isinstance(one, Superseded)]
+        assert catalog.doom(seen)
+        assert not catalog.revive(old[0], LATER_S)
+        assert catalog.revive(old[1], LATER_S)
+        assert catalog.find(THAT_DAY) == [*new, old[1]]
+
+
 def test_catalog_entries_expire_by_ttl(emulator_client: Clients, table_name: str) -> None:
     dynamodb = emulator_client("dynamodb")
     DynamoCatalog(dynamodb, table_name).add([_segment()], LATER_S)
@@ -358,10 +501,6 @@ class _Throttling:
         self.calls.append("batch")
         return {"UnprocessedItems": {table: requests[1:] for table, requests in RequestItems.items()}}
 
-    def put_item(self, TableName: str, Item: dict[str, Any]) -> dict[str, Any]:  # noqa: N803
-        self.calls.append(Item["digest"]["S"])
-        return {}
-
     def delete_item(self, TableName: str, Key: dict[str, Any]) -> dict[str, Any]:  # noqa: N803
         self.calls.append(Key["sk"]["S"])
         return {}
@@ -370,9 +509,6 @@ class _Throttling:
 def test_catalog_entries_left_unprocessed_are_written_one_by_one() -> None:
     client = _Throttling()
     catalog = DynamoCatalog(client, "table")
-    catalog.add([_segment(digest=digest) for digest in "abc"], LATER_S)
-    assert client.calls == ["batch", "b", "c"]
-    client.calls.clear()
     catalog.remove([_segment(digest=digest) for digest in "ab"])
     assert client.calls == ["batch", "2026-11-20#b"]
 

@@ -18,12 +18,14 @@ SINGLE: tuple[Kind, ...] = ("fails before", "loses its reply", "killed before", 
 PARTLY: tuple[Kind, ...] = ("fails partly", "killed partly")
 READS = frozenset(
     {
+        "a page of entries",
         "a page of manifests",
         "a page of read",
         "chunks",
         "find",
         "head",
         "load_layout",
+        "look_up",
         "names",
         "newest",
         "open_slots",

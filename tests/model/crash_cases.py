@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra.local import ttl_clock
-from ingest import archive, keys, segment_write
+from ingest import archive, keys, query
 from ingest.keys import DAY_S, Key, Period, first_layout
 from sensors import lanes
 from tests.model import crash_flows as flows
@@ -28,6 +28,7 @@ from tests.model.crash import (
 )
 from tests.model.crash_retry import retrying
 from tests.model.crash_world import Courses, Deployment, archive_event, removes
+from tests.model.wire_clients import InlineExecutor
 
 _encoded: dict[str, Any] = {}
 
@@ -45,11 +46,11 @@ def remembered(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits so small that a few readings meet them; one encoding tried per segment."""
+    """Limits so small that a few readings meet them."""
     monkeypatch.setattr(archive, "CHUNKS_PER_ROUND", 3)
     monkeypatch.setattr(archive, "CHUNKS_PER_READ", 2)
-    monkeypatch.setattr(segment_write, "_VALUE_ENCODINGS", ("PLAIN",))
     monkeypatch.setattr(archive.segment_format, "encode", remembered(archive.segment_format.encode))
+    monkeypatch.setattr(query, "ThreadPoolExecutor", InlineExecutor)
     monkeypatch.setattr(lanes, "AIM_BYTES", 150)
     monkeypatch.setattr(ttl_clock._log, "disabled", True)
 

@@ -10,8 +10,8 @@ from ingest.item import Item
 from ingest.keys import Key, Layout, chunk_range
 from ingest.manifest import Manifest
 from ingest.reading import Span
-from ingest.stores import ObjectHead, Page, RemainingMs, Segment
-from ingest.stores.catalog import decode_entry, select_segments
+from ingest.stores import Entry, ObjectHead, Page, RemainingMs, Segment
+from ingest.stores.catalog_entry import decode_entry, select_segments, visible
 from ingest.stores.memory import MemoryCatalog, MemoryColdStore, MemoryHotStore, MemoryRegistry
 from tests.model.faults import Faults
 
@@ -50,7 +50,9 @@ class FaultyHot(MemoryHotStore):
 
         self._in_calls("delete items", keys, some)
 
-    def _in_calls(self, what: str, things: Sequence[Any], do: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
+    def _in_calls(
+        self, what: str, things: Sequence[Any], do: Callable[[Sequence[Any]], Sequence[Any]]
+    ) -> None:
         """Do it in calls of a few things each, in any order; what a call leaves goes into a further one."""
         waiting = self._faults.shuffled(things)
         while waiting:
@@ -109,7 +111,7 @@ class FaultyCatalog(MemoryCatalog):
         super().__init__()
         self.items = items
         self._faults = faults
-        self._decoded: dict[Key, tuple[Any, Segment]] = {}
+        self._decoded: dict[Key, tuple[Any, Entry]] = {}
 
     def add(self, segments: Sequence[Segment], expires_at_s: int) -> None:
         self._faults.call("change catalog", lambda: super(FaultyCatalog, self).add(segments, expires_at_s))
@@ -122,7 +124,11 @@ class FaultyCatalog(MemoryCatalog):
         for key, item in self.items.items():
             if self._decoded.get(key, (None,))[0] is not item:
                 self._decoded[key] = (item, decode_entry(item))
-        return select_segments((self._decoded[key][1] for key in self.items), span, sensor_id)
+        entries = [self._decoded[key][1] for key in self.items]
+        return select_segments(visible(lambda: entries), span, sensor_id)
+
+    def look_up(self, date: str, digest: str) -> Entry | None:
+        return self._faults.call("read catalog", lambda: super(FaultyCatalog, self).look_up(date, digest))
 
     def remove(self, segments: Sequence[Segment]) -> None:
         self._faults.call("change catalog", lambda: super(FaultyCatalog, self).remove(segments))

@@ -19,7 +19,7 @@ from ingest.plan import Plan, Query
 from ingest.query import Answer, Sources
 from ingest.reading import EARLIEST_US, Span
 from ingest.stores import HotStore, RemainingMs, Segment
-from ingest.stores.catalog import select_segments
+from ingest.stores.catalog_entry import select_segments
 from ingest.stores.hot import DynamoHotStore
 from ingest.write import Stored
 from lambdas import store_readings

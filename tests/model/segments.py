@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ingest import archive, segment, segment_write, write
+from ingest import archive, query, segment, write
 from ingest.reading import Run, Span, clip, select
 from ingest.stores import hot, registry
 from tests.model.wire_clients import InlineExecutor
@@ -44,15 +44,15 @@ def read_runs(
 
 @contextmanager
 def small_limits(*, remember: bool) -> Iterator[None]:
-    """Small groups, rounds and segments, and one encoding tried per segment; with `remember`, objects are
+    """Small groups, rounds and segments; with `remember`, objects are
     decoded once, else read by the library's own ranged reader every time."""
     changed: list[tuple[Any, str, Any]] = [
         (write, "MOST_VALUES_AT_ONCE", 600),
         (archive, "CHUNKS_PER_ROUND", 20),
         (archive, "CHUNKS_PER_READ", 7),
         (archive, "VALUES_PER_SEGMENT", 900),
-        (segment_write, "_VALUE_ENCODINGS", ("PLAIN",)),
         (hot, "ThreadPoolExecutor", InlineExecutor),
+        (query, "ThreadPoolExecutor", InlineExecutor),
         (registry, "ThreadPoolExecutor", InlineExecutor),
         (hot, "KEYS_PER_GET", 4),
         (hot, "ITEMS_PER_WRITE", 5),

@@ -24,7 +24,7 @@ from infra.local.lanes import Timing
 from infra.local.mappings import SourceMapping, read_mapping
 from infra.local.readers import ShardReader
 from infra.local.shards import open_source
-from ingest import archive, keys, manifest, segment_write, write
+from ingest import archive, keys, manifest, write
 from ingest.keys import US, Key
 from ingest.settings import Settings
 from lambdas import _door, archive_expired, store_readings
@@ -51,7 +51,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(_door, "deployment", lambda: (found, made))
     monkeypatch.setattr(_door, "now_s", lambda: float(made.now_s))
     monkeypatch.setattr(_door, "_layout", [])
-    monkeypatch.setattr(segment_write, "_VALUE_ENCODINGS", ("PLAIN",))
     monkeypatch.setattr(lanes_module._log, "disabled", True)
     for door in (archive_expired, store_readings):
         monkeypatch.setattr(door._logger, "info", lambda *_, **__: None)

@@ -129,7 +129,8 @@ class WireDynamo:
         return self._call(what, "BatchWriteItem", write)
 
     def put_item(self, **request: Any) -> dict[str, Any]:
-        """One put, on condition that there is no such item, or that the layout still is the old one."""
+        """One put, on condition that there is no such item, that the layout still is the old one, or that the
+        entry is not superseded."""
         item, key = request["Item"], _key(request["Item"])
         what = "register" if key.pk[0] == "r" else "change catalog" if key.pk[0] == "a" else "put items"
 
@@ -138,6 +139,8 @@ class WireDynamo:
             condition = request.get("ConditionExpression")
             if condition == "attribute_not_exists(pk)":
                 holds = held is None
+            elif condition == "attribute_not_exists(superseded_s) OR gone_s < :written":
+                holds = held is None or "superseded_s" not in held  # nothing here is ever deleted for good
             elif condition is not None:
                 name = request["ExpressionAttributeNames"]["#l"]
                 holds = held is not None and held[name] == request["ExpressionAttributeValues"][":old"]
@@ -166,7 +169,7 @@ class WireDynamo:
     def get_item(self, **request: Any) -> dict[str, Any]:
         """One item."""
         key = _key(request["Key"])
-        what = "read layout" if key.pk == "c" else "register"
+        what = "read layout" if key.pk == "c" else "read catalog" if key.pk[0] == "a" else "register"
 
         def read() -> dict[str, Any]:
             item = self._get(key, consistent=request.get("ConsistentRead", False))

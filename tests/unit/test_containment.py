@@ -217,10 +217,18 @@ class Requests:
 
     def __init__(self) -> None:
         self.bodies: list[Any] = []
-        self.meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_, **__: None))
+        self._handlers: list[Any] = []
+        self.meta = SimpleNamespace(events=SimpleNamespace(register=self._register))
+
+    def _register(self, event: str, handler: Any, **_: object) -> None:
+        if event == "before-call.dynamodb.BatchWriteItem":
+            self._handlers.append(handler)
 
     def batch_write_item(self, **_: object) -> dict:
-        self.bodies.append(hot_store._request_body.get())
+        params: dict[str, Any] = {}
+        for handler in self._handlers:
+            handler(params=params)
+        self.bodies.append(params["body"])
         return {}
 
 

@@ -11,11 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ingest import segment, segment_write
+from ingest import segment
 from ingest.archive import reindex
 from ingest.errors import Corrupt
 from ingest.keys import US
 from ingest.reading import Run
+from tests.other_writers import signed_file
 from tests.unit.test_archive_outages import cells
 from tests.world import ALWAYS, NOW_S, NOW_US, USUAL, World, readings
 
@@ -82,9 +83,7 @@ def test_a_column_that_a_later_release_adds_is_no_obstacle():
     known = {
         name: text for name, text in segment.metadata(plain).items() if name not in ("sha256", "footer-bytes")
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segment_write, "SCHEMA", wider.schema)
-        data = segment_write._signed(segment_write._write([wider], known))
+    data = signed_file(wider, known)
     assert segment.decode(data) == [run]
     assert segment.summary(lambda start, end: data[start:end], len(data)).rows == 2
 

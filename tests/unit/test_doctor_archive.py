@@ -14,7 +14,7 @@ from infra.doctor.data import Compared
 from ingest import keys
 from ingest.keys import DAY_S, SEGMENT_PREFIX
 from ingest.segment import encode, metadata
-from ingest.stores import Segment
+from ingest.stores import Entry, Segment
 from ingest.stores.memory import MemoryCatalog, MemoryColdStore
 from tests.world import ALWAYS, NOW_S, NOW_US, World, readings
 
@@ -53,7 +53,7 @@ def entries(catalog: MemoryCatalog, date: str = "") -> list[Segment]:
 def compared(
     world: World,
     sampler: Sampler | None = None,
-    before: tuple[Iterable[Listed], Iterable[Segment]] | None = None,
+    before: tuple[Iterable[Listed], Iterable[Entry]] | None = None,
     keep_from_s: int = 0,
 ) -> Compared:
     def recheck(date: str) -> tuple[Iterable[Listed], Iterable[Segment]]:
@@ -70,6 +70,23 @@ def names(world: World) -> list[str]:
 
 def test_equal_sides_show_nothing(world: World) -> None:
     assert compared(world) == Compared(objects=10, entries=10)
+
+
+def test_what_is_superseded_may_be_there_or_not(world: World) -> None:
+    old = entries(world.catalog, keys.date_of(NOW_US))
+    new = replace(old[0], digest="made", name=keys.segment_name(old[0].date, "made"))
+    world.catalog.announce(
+        new.date, ["made", "never-made"], [one.digest for one in old], NOW_S, NOW_S + DAY_S
+    )
+    known = list(world.catalog.entries(ALWAYS))
+    assert compared(world, before=(listed(world.cold), known)) == Compared(objects=10, entries=10)
+    data, head = world.cold.objects[old[0].name]
+    world.cold.put(new.name, data, head.metadata)
+    assert compared(world, before=(listed(world.cold), known)) == Compared(objects=10, entries=10)
+    world.catalog.swap(old, [new], NOW_S, NOW_S, NOW_S + DAY_S)
+    world.cold.delete([old[1].name])
+    known = list(world.catalog.entries(ALWAYS))
+    assert compared(world, before=(listed(world.cold), known)) == Compared(objects=9, entries=9)
 
 
 def test_an_empty_archive_is_equal() -> None:

@@ -16,7 +16,7 @@ from ingest.errors import Unavailable
 from ingest.keys import DAY_S, US
 from ingest.settings import Settings
 from ingest.stores.memory import MemoryHotStore
-from lambdas import _door, archive_expired, index_segment, store_readings
+from lambdas import _door, archive_expired, compact_archive, index_segment, store_readings
 from tests.world import ALWAYS, GRACE_S, NOW_S, NOW_US, USUAL, World, plenty, readings
 
 EVENTS = Path(__file__).parent.parent / "events"
@@ -210,6 +210,42 @@ class TestArchiveExpired:
         with pytest.raises(Unavailable):
             archive_expired.handler(event("dynamodb_remove"), CONTEXT)
         assert world.slots() == [SLOT_S]
+
+
+class TestCompactArchive:
+    def archived(self, world):
+        """A date of which three slots were archived, and which is complete."""
+        for minute in (0, 60, 120):
+            start_us = NOW_US - (minute + 61) * 60 * US
+            world.send(*(readings(sensor, start_us, US, t=[1.5, 2.5]) for sensor in ("press-7", "press-8")))
+            world.now_s += 3600
+        world.archive_all()
+        world.now_s += 3 * DAY_S
+        assert len(world.catalog.find(ALWAYS)) == 3
+
+    @pytest.mark.parametrize("spoken", [compact_archive], indirect=True)
+    def test_the_handler_compacts_deletes_and_speaks(self, world, spoken):
+        self.archived(world)
+        done = compact_archive.handler(event("schedule"), CONTEXT)
+        assert (done["dates"], done["segments_before"], done["segments_after"]) == (1, 3, 1)
+        assert (done["deleted"], done["unfinished"]) == (0, False)
+        (line,) = spoken.lines()
+        assert (line["message"], line["service"], line["level"]) == ("compacted", "compact_archive", "INFO")
+        assert spoken.metrics() == {"SegmentsCompacted": 3, "SegmentsDeleted": 0}
+        world.now_s += 86_400
+        assert compact_archive.handler(event("schedule"), CONTEXT)["deleted"] == 3
+        assert spoken.metrics() == {"SegmentsCompacted": 0, "SegmentsDeleted": 3}
+        assert len(world.cold.objects) == 1
+
+    def test_a_date_that_fails_is_an_error_and_the_rest_is_done(self, world, monkeypatch):
+        self.archived(world)
+
+        def refuse(*_: Any) -> str:
+            raise Unavailable("no")
+
+        monkeypatch.setattr(world.cold, "put", refuse)
+        with pytest.raises(Unavailable):
+            compact_archive.handler(event("schedule"), CONTEXT)
 
 
 class TestIndexSegment:

@@ -166,6 +166,25 @@ def test_valid_aggregates_come_apart_as_aws_takes_them_apart(
     assert [base64.b64decode(record["kinesis"]["data"]) for record in theirs] == payloads
 
 
+@pytest.mark.parametrize(
+    "size", [0, 1, 22, 121, 122, 123, 124, 125, 127, 128, 129, 300, 16_374, 16_384, 70_000]
+)
+def test_records_of_every_length_come_apart(size: int) -> None:
+    """Lengths of one, two and three bytes, and the key index beside them."""
+    payloads = [bytes([n]) * (size + n % 3) for n in range(7)]
+    keys = tuple(f"lane-{n}" for n in range(3))
+    assert user_records(aggregate(*payloads, keys=keys)) == (payloads, None)
+
+
+def test_one_odd_record_changes_nothing_for_the_others() -> None:
+    usual = [entry(b"{}", number) for number in range(4)]
+    odd = entry(b"[]", 9)
+    odd["eventID"] = 9
+    alone = [records({"Records": [one]})[0] for one in (*usual, odd)]
+    assert records({"Records": [*usual, odd]}) == alone
+    assert [one.problem is None for one in alone] == [True] * 4 + [False]
+
+
 def test_tags_are_allowed() -> None:
     tagged = USER + piece(4, piece(1, b"key") + piece(2, b"value")) + piece(4, piece(1, b"key"))
     assert user_records(framed(KEY + piece(3, tagged))) == ([b"{}"], None)

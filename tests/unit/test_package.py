@@ -54,8 +54,10 @@ assert back.ts_us == run.ts_us and back.metrics == run.metrics
 """
 
 ARCHIVE = """
-import lambdas.archive_expired, lambdas.index_segment, lambdas.store_readings
-for door in (lambdas.archive_expired, lambdas.index_segment, lambdas.store_readings):
+import lambdas.archive_expired, lambdas.compact_archive, lambdas.index_segment, lambdas.store_readings
+for door in (
+    lambdas.archive_expired, lambdas.compact_archive, lambdas.index_segment, lambdas.store_readings
+):
     assert callable(door.handler)
 
 from ingest import segment

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
@@ -18,10 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest import segment, segment_read, segment_write
+from ingest import segment, segment_file, segment_footer, segment_pages, segment_read, segment_write
 from ingest.errors import Corrupt
 from ingest.reading import EARLIEST_US, Run, Span, Value, canonical, clip, merge, number, select
 from tests import strategies
+from tests.other_writers import signed_file
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "segment"
 START_US = 1_795_212_000_000_000
@@ -314,7 +316,7 @@ def test_a_sensor_that_fits_lies_in_one_row_group_and_a_longer_one_is_cut_by_tim
     encoded = segment.encode(runs)
     groups = [_metadata(encoded.data).row_group(i) for i in range(_metadata(encoded.data).num_row_groups)]
     bounds = [(g.column(0).statistics.min, g.column(0).statistics.max, g.num_rows) for g in groups]
-    assert bounds == [("a", "a", 10_000), ("b", "b", 36_000), ("b", "b", 36_000), ("b", "c", 18_001)]
+    assert bounds == [("a", "a", 10_000), ("b", "b", 43_200), ("b", "b", 43_200), ("b", "c", 3_601)]
     reads = _Reads(encoded.data)
     span = Span(START_US + 40_000, START_US + 40_010)
     (found,) = segment.read_runs(reads, len(encoded.data), encoded.footer_bytes, "b", span)
@@ -340,12 +342,18 @@ def test_the_schema_is_what_formats_says(large: segment.EncodedSegment) -> None:
     assert {column.compression for column in columns.values()} == {"ZSTD"}
     assert "RLE_DICTIONARY" in columns["sensor_id"].encodings
     assert "DELTA_BINARY_PACKED" in columns["ts"].encodings
-    assert "DELTA_BINARY_PACKED" in columns["arrival"].encodings
+    assert "RLE_DICTIONARY" in columns["arrival"].encodings
+    told = {name for name, column in columns.items() if column.statistics and column.statistics.has_min_max}
+    assert told == {"sensor_id", "metric", "ts", "value"}
+    assert [columns[name].statistics.null_count for name in ("value", "exact", "flag", "text")] == [
+        0,
+        *[group.num_rows] * 3,
+    ]
 
 
 def test_sizes_stay_what_was_measured(fleet: list[Run], large: segment.EncodedSegment) -> None:
-    assert len(large.data) / large.rows < 1.75  # two decimals, on a grid: 1.66 measured
-    assert large.footer_bytes < 1000 * _metadata(large.data).num_row_groups
+    assert len(large.data) / large.rows < 1.55  # two decimals, on a grid: 1.47 measured
+    assert large.footer_bytes < 500 * _metadata(large.data).num_row_groups + 700
 
 
 def test_the_smallest_value_encoding_is_chosen() -> None:
@@ -356,6 +364,59 @@ def test_the_smallest_value_encoding_is_chosen() -> None:
     for column, encoding in ((few, "RLE_DICTIONARY"), (long, "BYTE_STREAM_SPLIT")):
         data = segment.encode([Run("one", times, {"m": column}, ARRIVAL_MS)]).data
         assert encoding in _metadata(data).row_group(0).column(3).encodings
+
+
+def _awkward_fleet() -> list[Run]:
+    """Row groups of several pages: dictionaries of one and two bytes, none at all, nulls in every pattern."""
+    source = random.Random(11)
+    times = list(range(START_US, START_US + 5_003))
+    word = ["idle", "on", "", "Zürich"]
+    columns: list[dict[str, list[Any]]] = [
+        {"few": [source.choice([1.5, 2.25, -3.0]) for _ in times]},
+        {"walk": [round(20 + 15 * math.sin(i / 700) + source.gauss(0, 0.1), 2) for i in range(5_003)]},
+        {"noise": [source.uniform(-1, 1) * 10.0 ** source.randint(-9, 9) for _ in times]},
+        {"count": list(range(5_003)), "on": [source.random() < 0.5 for _ in times]},
+        {"mixed": [source.choice([True, "x", 7, 7.5, BIG_INT, 1, 0]) for _ in times]},
+        {
+            "sparse": [source.choice([None, 1.25, 2]) for _ in times],
+            "state": [source.choice(word) for _ in times],
+        },
+        {"same": [21.5] * 5_003, "zero": [0] * 5_003, "unset": [None] * 5_002 + [False]},
+    ]
+    runs: list[Run] = []
+    for place, metrics in enumerate(columns):
+        arrivals = {
+            name: [0 if cell is None else ARRIVAL_MS + i // 700 for i, cell in enumerate(cells)]
+            for name, cells in metrics.items()
+        }
+        runs.append(Run(f"s-{place}", times, metrics, arrivals if place % 2 else ARRIVAL_MS))
+    return runs
+
+
+def test_pages_of_every_kind_come_back() -> None:
+    runs = _awkward_fleet()
+    encoded = segment.encode(runs)
+    assert _metadata(encoded.data).num_row_groups >= 2
+    assert _by_sensor(segment.decode(encoded.data)) == _by_sensor(runs)
+    for run in runs:
+        assert _by_sensor(segment.decode(encoded.data, run.sensor_id)) == _by_sensor([run])
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 255, 256, 257, 65_535, 65_536, 65_537])
+def test_dictionaries_at_their_limits(distinct: int) -> None:
+    values = np.concatenate([np.arange(distinct) / 4, np.zeros(3)])
+    chunk = segment_pages.doubles_chunk(values, None, [len(values)])
+    found = pq.read_table(io.BytesIO(_file_of(chunk, len(values)))).column("value").to_numpy()
+    assert np.array_equal(found, values)
+    assert (chunk.dictionary_bytes > 0) == (distinct <= 65_536 and chunk.encodings[-1] == 8)
+
+
+def _file_of(chunk: segment_pages.Chunk, rows: int) -> bytes:
+    """A file of this one chunk."""
+    element = segment_footer.Element("value", segment_footer.DOUBLE, True)
+    data, found = segment_file.joined([(rows, [chunk])], [element], {})
+    assert found == rows
+    return data
 
 
 # --- damage -----------------------------------------------------------------------------
@@ -410,25 +471,15 @@ def _foreign() -> bytes:
     return sink.getvalue()
 
 
-def _signed(table: pa.Table, known: dict[str, str]) -> bytes:
-    """A file with a valid footer check, whatever its columns."""
-    sink = io.BytesIO()
-    with segment_write._writer(sink, table.schema, "PLAIN") as writer:
-        writer.write_table(table)
-        check = {segment_write.FOOTER_CHECK: segment_write.UNSIGNED.decode()}
-        writer.add_key_value_metadata({**known, segment_write.GROUP_CHECKS: "00000000", **check})
-    return segment_write._signed(sink.getvalue())
-
-
 @pytest.mark.parametrize(
     ("data", "why"),
     [
         (b"", "0 bytes"),
         (b"sensor_id,ts,value\none,1,2\n" * 9, "does not end as a Parquet file"),
         (_foreign(), "carries no footer-sha256"),
-        (_signed(pa.table({"value": [1.5]}), {"version": "1"}), "lacks the column sensor_id"),
-        (_signed(segment_write.SCHEMA.empty_table(), {"version": "2"}), "version is 2"),
-        (_signed(segment_write.SCHEMA.empty_table(), {"version": "1"}), "lacks a fact"),
+        (signed_file(pa.table({"value": [1.5]}), {"version": "1"}), "lacks the column sensor_id"),
+        (signed_file(segment_write.SCHEMA.empty_table(), {"version": "2"}), "version is 2"),
+        (signed_file(segment_write.SCHEMA.empty_table(), {"version": "1"}), "lacks a fact"),
     ],
     ids=["nothing", "not Parquet", "not ours", "a column short", "newer", "no facts"],
 )
@@ -445,7 +496,7 @@ def _golden_runs(version: str) -> list[Run]:
     return [Run(**run) for run in stored]
 
 
-@pytest.mark.parametrize("version", ["v1"])
+@pytest.mark.parametrize("version", ["v1", "v1-own-pages"])
 def test_old_versions_stay_readable(version: str) -> None:
     data = (GOLDEN / f"{version}.parquet").read_bytes()
     decoded = segment.decode(data)
@@ -512,6 +563,35 @@ def test_other_engines_read_the_hive_tree(
         wanted.extend(_expected(runs, date))
     found = read(tmp_path / "readings" / "v1")
     assert sorted(map(_row, found), key=repr) == sorted(wanted, key=repr)
+
+
+@pytest.mark.parametrize("read", [_by_pyarrow, _by_pandas, _by_polars, _by_duckdb])
+def test_other_engines_read_pages_of_every_kind(
+    read: Callable[[Path], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    runs = _awkward_fleet()
+    folder = tmp_path / "date=2026-11-20"
+    folder.mkdir()
+    (folder / "one.parquet").write_bytes(segment.encode(runs).data)
+    assert sorted(map(_row, read(tmp_path)), key=repr) == sorted(_expected(runs, "2026-11-20"), key=repr)
+
+
+def test_other_engines_find_one_sensor_among_many(tmp_path: Path, large: segment.EncodedSegment) -> None:
+    path = tmp_path / "one.parquet"
+    path.write_bytes(large.data)
+    wanted = sum(cell for column in _fleet(43, 1800)[42].metrics.values() for cell in column)  # pyright: ignore[reportArgumentType]
+    ours = pyarrow.dataset.dataset(path).to_table(filter=pyarrow.dataset.field("sensor_id") == "sensor-0042")
+    polars = pytest.importorskip("polars")
+    theirs = polars.scan_parquet(path).filter(polars.col("sensor_id") == "sensor-0042").collect()
+    duckdb = pytest.importorskip("duckdb")
+    with duckdb.connect() as connection:
+        where = f"from '{path}' where sensor_id = 'sensor-0042'"
+        (summed, least) = connection.execute(f"select sum(value), min(value) {where}").fetchone()
+    assert ours.num_rows == len(theirs) == 3600
+    assert math.isclose(sum(ours.column("value").to_pylist()), wanted)
+    assert math.isclose(theirs["value"].sum(), wanted)
+    assert math.isclose(summed, wanted)
+    assert least == theirs["value"].min()
 
 
 def _expected(runs: Sequence[Run], date: str) -> list[Row]:

@@ -20,6 +20,7 @@ ROLES = {
     "StoreReadings": "StoreReadingsRole",
     "ArchiveExpired": "ArchiveExpiredRole",
     "IndexSegment": "IndexSegmentRole",
+    "CompactArchive": "CompactArchiveRole",
 }
 BUCKETS = ("ArchiveBucket", "RejectsBucket")
 ARCHIVE = "${AWS::StackName}-archive-${AWS::AccountId}-${AWS::Region}"
@@ -130,7 +131,7 @@ def test_every_function_has_a_role_and_a_log_of_its_own(resources: dict[str, Any
         assert logs == [[json.dumps({"GetAtt": [log, "Arn"]})]]
 
 
-def test_only_the_archiver_may_delete_and_nobody_may_touch_the_other_ones_bucket(
+def test_only_archiver_and_compaction_may_delete_and_nobody_may_touch_the_other_ones_bucket(
     resources: dict[str, Any],
 ) -> None:
     deleting = {
@@ -139,7 +140,14 @@ def test_only_the_archiver_may_delete_and_nobody_may_touch_the_other_ones_bucket
         for _, actions, _ in statements(resources, role)
         if any("Delete" in action for action in actions)
     }
-    assert deleting == {"ArchiveExpired"}
+    assert deleting == {"ArchiveExpired", "CompactArchive"}
+    objects = [
+        name
+        for name, role in ROLES.items()
+        for _, actions, _ in statements(resources, role)
+        if "s3:DeleteObject" in actions
+    ]
+    assert objects == ["CompactArchive"]
     for name, role in ROLES.items():
         text = json.dumps([targets for _, _, targets in statements(resources, role)])
         assert ("-archive-" in text) == (name != "StoreReadings")
@@ -254,6 +262,16 @@ def test_the_schedule_sends_what_the_archiver_understands(resources: dict[str, A
     permission = resources["OverdueSchedulePermission"]["Properties"]
     assert permission["SourceArn"] == {"GetAtt": ["OverdueSchedule", "Arn"]}
     assert permission["FunctionName"] == {"Ref": "ArchiveExpired"}
+
+
+def test_the_archive_is_compacted_on_a_schedule(resources: dict[str, Any]) -> None:
+    rule = resources["CompactRule"]["Properties"]
+    (target,) = rule["Targets"]
+    assert target["Arn"] == {"GetAtt": ["CompactArchive", "Arn"]}
+    assert rule["State"] == {"If": ["EventSourcesOn", "ENABLED", "DISABLED"]}
+    permission = resources["CompactSchedulePermission"]["Properties"]
+    assert permission["SourceArn"] == {"GetAtt": ["CompactRule", "Arn"]}
+    assert permission["FunctionName"] == {"Ref": "CompactArchive"}
 
 
 def test_the_archive_tells_the_index_and_only_that_bucket_may(resources: dict[str, Any]) -> None:

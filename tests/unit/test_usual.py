@@ -66,6 +66,29 @@ class TestTogether:
         assert problems == wrong
         assert last_cells(runs) == last_cells([run for found, _ in single for run in found])
 
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from("abc"), st.integers(0, 40), st.integers(-3, 3)),
+            min_size=4,
+            max_size=700,
+        )
+    )
+    def test_many_readings_of_the_same_numbers_give_what_one_by_one_gives(
+        self, found: list[tuple[str, int, int]]
+    ) -> None:
+        payloads = [
+            wire_encode.encode_reading(
+                sensor, (ARRIVAL_MS - second * 1_000) * 1_000, {"t": value / 2, "h": value}
+            )
+            for sensor, second, value in found
+        ]
+        runs, problems = wire.decode_all(payloads, ARRIVAL_MS)
+        assert problems == []
+        assert len(runs) == len({run.sensor_id for run in runs})
+        single = [run for payload in payloads for run in wire.decode(payload, ARRIVAL_MS)[0]]
+        assert last_cells(runs) == last_cells(single)
+        assert all(run.ts_us == sorted(set(run.ts_us)) for run in runs)
+
     def test_usual_readings_of_a_sensor_become_one_run(self) -> None:
         payloads = [
             wire_encode.encode_reading("a", (ARRIVAL_MS - 60_000) * 1000 + i * 1_000_000, {"t": i})

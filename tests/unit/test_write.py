@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import json
 import random
@@ -339,6 +340,31 @@ class TestGroups:
         assert world.found("press-7").ts_us == [NOW_US + i * US for i in range(60 * position)]
         world.store(self.BATCH[position:], remaining_ms=plenty)
         assert len(world.found("press-7").ts_us) == 360
+
+    def test_a_record_of_very_many_bad_lines_is_a_group_of_its_own(self):
+        """Each takes most of a second to look through, and only a thousand of its problems are kept."""
+        lines = gzip.compress(b'{"sensor_id":"a","ts":1,"metrics":{}}\n' * 120_000)
+        batch = [record(1, lines), record(2, lines), record(3, minute())]
+        world = World()
+        stored = world.store(batch, remaining_ms=lambda: 4_000)
+        assert (stored.records, stored.failed_sequence) == (1, batch[1].sequence)
+        rest = world.store(batch[1:])
+        assert (rest.records, rest.readings, rest.failed_sequence) == (2, 60, None)
+
+    def test_where_time_runs_short_while_decoding_what_is_decoded_is_stored(self, monkeypatch):
+        """After so much work one looks at the time; what is left then suffices to store what was decoded."""
+        monkeypatch.setattr("ingest.write.LOOK_AFTER", 150)
+        world = World()
+        stored = world.store(self.BATCH, remaining_ms=countdown(60_000, *[14_000] * 4, 4_000))
+        assert (stored.records, stored.failed_sequence) == (4, self.BATCH[4].sequence)
+        assert world.found("press-7").ts_us == [NOW_US + i * US for i in range(240)]
+        world.store(self.BATCH[4:])
+        assert len(world.found("press-7").ts_us) == 360
+
+    def test_short_records_are_stored_together_whatever_the_time(self):
+        world = World()
+        world.store(self.BATCH, remaining_ms=lambda: 6_000)
+        assert len({key.sk for key in world.chunk_keys()}) == 1
 
     def test_the_first_group_is_always_tried(self):
         assert World().store(self.BATCH, remaining_ms=lambda: 1_500).failed_sequence is None
