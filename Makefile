@@ -13,13 +13,20 @@ UV = build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(UPGRADE)
 LAMBDA := infra/lambda-requirements
 
-.PHONY: help setup demo test check up bench format lock clean
+.PHONY: help setup demo test check sim soak up bench format lock clean
 .NOTPARALLEL:
 
 help:  ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
 
-setup: $(READY)  ## make .venv with thermocline in it
+setsim: $(READY)  ## a million faults and a million damaged payloads; SEED=17 replays one seed
+	@[ -n "$$SEED" ] || $(BIN)/python -m tests.fuzz --payloads 1000000 --processes 2
+	@$(BIN)/python -m tests.model
+
+soak: $(READY)  ## the same without end, until a promise breaks or Ctrl-C
+	@$(BIN)/python -m tests.model --forever
+
+up: $(READY)  ## make .venv with thermocline in it
 
 demo: $(READY)  ## the whole path in a minute: send, store, query, archive, query again, check
 	@$(BIN)/thermocline demo

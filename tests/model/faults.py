@@ -21,10 +21,10 @@ RARE = {
     "keep rejects": 2.0,
     "list objects": 3.0,
     "list manifests": 1.6,
-    "list slots": 1.2,
+    "list slots": 2.0,
     "read chunks": 2.0,
     "read layout": 0.1,
-    "read newest": 1.5,
+    "read newest": 2.0,
     "store object": 2.5,
 }
 """Calls that are made seldom go wrong more often, so that each kind is met often enough."""

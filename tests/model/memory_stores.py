@@ -14,6 +14,7 @@ from ingest.stores import ObjectHead, Page, RemainingMs, Segment
 from ingest.stores.catalog import decode_entry, select_segments
 from ingest.stores.memory import MemoryCatalog, MemoryColdStore, MemoryHotStore, MemoryRegistry
 from tests.model.faults import Faults
+from tests.model.oracle import written_once
 
 ITEMS_PER_PAGE = 3
 PAGE_BYTES = 400
@@ -33,7 +34,10 @@ class FaultyHot(MemoryHotStore):
 
         def some(group: Sequence[Item]) -> Sequence[Item]:
             taken = self._faults.part("put items", len(group))
+            before = {item.key: self.items.get(item.key) for item in group[:taken]}
             put(group[:taken], remaining_ms)
+            for key, item in before.items():
+                written_once(key, item, self.items[key])
             self._sizes.update((item.key, item.size_bytes) for item in group[:taken])
             return group[taken:]
 
@@ -44,13 +48,15 @@ class FaultyHot(MemoryHotStore):
         delete = super().delete
 
         def some(group: Sequence[Key]) -> Sequence[Key]:
-            taken = self._faults.part("delete items", len(group))
+            taken = self._faults.part("delete", len(group))
             delete(group[:taken])
             return group[taken:]
 
-        self._in_calls("delete items", keys, some)
+        self._in_calls("delete", keys, some)
 
-    def _in_calls(self, what: str, things: Sequence[Any], do: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
+    def _in_calls(
+        self, what: str, things: Sequence[Any], do: Callable[[Sequence[Any]], Sequence[Any]]
+    ) -> None:
         """Do it in calls of a few things each, in any order; what a call leaves goes into a further one."""
         waiting = self._faults.shuffled(things)
         while waiting:
@@ -157,7 +163,7 @@ class FaultyCold:
         return iter(self._faults.call("list objects", lambda: list(self._objects.names(prefix))))
 
     def delete(self, names: Sequence[str]) -> None:
-        self._faults.call("delete object", lambda: self._objects.delete(names))
+        self._faults.call("delete", lambda: self._objects.delete(names))
 
 
 class FaultyRegistry(MemoryRegistry):
