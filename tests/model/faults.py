@@ -23,7 +23,7 @@ RARE = {
     "list manifests": 1.6,
     "list slots": 2.0,
     "read chunks": 2.0,
-    "read layout": 0.1,
+    "read layout": 0.14,
     "read newest": 2.0,
     "store object": 2.5,
 }
