@@ -19,14 +19,7 @@ LAMBDA := infra/lambda-requirements
 help:  ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
 
-setsim: $(READY)  ## a million faults and a million damaged payloads; SEED=17 replays one seed
-	@[ -n "$$SEED" ] || $(BIN)/python -m tests.fuzz --payloads 1000000 --processes 2
-	@$(BIN)/python -m tests.model
-
-soak: $(READY)  ## the same without end, until a promise breaks or Ctrl-C
-	@$(BIN)/python -m tests.model --forever
-
-up: $(READY)  ## make .venv with thermocline in it
+setup: $(READY)  ## make .venv with thermocline in it
 
 demo: $(READY)  ## the whole path in a minute: send, store, query, archive, query again, check
 	@$(BIN)/thermocline demo
@@ -40,6 +33,13 @@ check: $(READY)  ## lint, format, types, template, docs
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/python -m pyright --pythonpath $(BIN)/python
 	@$(BIN)/cfn-lint infra/template.yaml
 	@$(BIN)/python -m pytest -q tests/test_docs.py
+
+sim: $(READY)  ## a million faults and a million damaged payloads; SEED=17 replays one seed
+	@[ -n "$$SEED" ] || $(BIN)/python -m tests.fuzz --payloads 1000000 --processes 2
+	@$(BIN)/python -m tests.model
+
+soak: $(READY)  ## the same without end, until a promise breaks or Ctrl-C
+	@$(BIN)/python -m tests.model --forever
 
 up: $(READY)  ## the local stack in the foreground
 	@$(BIN)/thermocline up
