@@ -32,7 +32,7 @@ _put_in_order, _archive_manifests, _answer = write._put_in_order, archive._archi
 _write_segment, _plan, _batch_id, _merge = archive._write_segment, query.plan, keys.batch_id, reading.merge
 _query, _chunk_range, _select_segments = DynamoHotStore._query, keys.chunk_range, catalog.select_segments
 _archive_handle, _encode_segment, _latest = archive_expired.handle, segment.encode, query.latest
-_replay, _retry, _put = retry.replay, retry.retry, Publisher._put
+_replay, _retry = retry.replay, retry.retry
 _store_batch, _send, _clip = store_readings.store_batch, Gateway._send, reading.clip
 
 
@@ -69,16 +69,11 @@ def batch_id_of_the_first(
     return _batch_id(stream_arn, shard_id, bucket_s, sequences[:1], writer)
 
 
-def batch_id_without_the_width(
-    stream_arn: str, shard_id: str, _: int, sequences: Sequence[str], writer: str, made: str
+def batch_id_without_the_layout(
+    stream_arn: str, shard_id: str, _: int, sequences: Sequence[str], *others: str
 ) -> str:
-    return _batch_id(stream_arn, shard_id, 0, sequences, writer, made)
-
-
-def batch_id_without_the_times(
-    stream_arn: str, shard_id: str, bucket_s: int, sequences: Sequence[str], writer: str, _: str
-) -> str:
-    return _batch_id(stream_arn, shard_id, bucket_s, sequences, writer)
+    del others
+    return _batch_id(stream_arn, shard_id, 0, sequences)
 
 
 def chunks_come_first(
@@ -294,16 +289,6 @@ def error_codes_are_ignored(self: Publisher, lanes: Sequence[Any]) -> list[str]:
     return [""] * len(lanes)
 
 
-def order_is_not_kept(self: Publisher, lanes: Sequence[Any]) -> list[str]:
-    """A record that was refused goes behind those that wait."""
-    answers = _put(self, lanes)
-    for lane, code in zip(lanes, answers, strict=True):
-        if code:
-            lane.ready.rotate(-1)
-            lane.ready[0].tried_s = self._now()
-    return answers
-
-
 def acknowledged_before_kinesis(self: Gateway, batch: Batch) -> bool:
     for message in batch.messages:
         self._client.ack(message.mid, 1)
@@ -320,8 +305,7 @@ MUTANTS = [
     Mutant("batch ids are drawn at random", ((keys, "batch_id"),), random_batch_id),
     Mutant("a batch is named by its first and last record", ((keys, "batch_id"),), batch_id_of_the_ends),
     Mutant("a batch is named by its first record", ((keys, "batch_id"),), batch_id_of_the_first),
-    Mutant("a batch's name forgets the bucket width", ((keys, "batch_id"),), batch_id_without_the_width),
-    Mutant("a batch's name forgets the retentions", ((keys, "batch_id"),), batch_id_without_the_times),
+    Mutant("a batch's name forgets the layout", ((keys, "batch_id"),), batch_id_without_the_layout),
     Mutant("chunks are written before their manifests", ((write, "_put_in_order"),), chunks_come_first),
     Mutant("manifests follow when the batch is done", ((write, "_put_in_order"),), manifest_after_the_batch),
     Mutant("a failed write is not reported", ((write, "_put_in_order"),), failures_are_swallowed),
@@ -370,7 +354,6 @@ MUTANTS = [
     Mutant("the latest reading is looked for hot only", ((query, "latest"),), latest_is_hot),
     Mutant("a batch is forgotten before it is stored", ((retry, "replay"),), forgotten_before_it_is_stored),
     Mutant("a reject leaves the list before it is stored", ((retry, "retry"),), marked_before_it_is_stored),
-    Mutant("a refused record goes behind later ones", ((Publisher, "_put"),), order_is_not_kept),
     Mutant("PutRecords' error codes are ignored", ((Publisher, "_put"),), error_codes_are_ignored),
     Mutant(
         "the gateway acknowledges before Kinesis accepts",
