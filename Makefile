@@ -13,7 +13,7 @@ UV = build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --gen
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(UPGRADE)
 LAMBDA := infra/lambda-requirements
 
-.PHONY: help setup demo test check up bench format lock clean
+.PHONY: help setup demo test check sim soak up bench format lock clean
 .NOTPARALLEL:
 
 help:  ## say what there is
@@ -33,6 +33,13 @@ check: $(READY)  ## lint, format, types, template, docs
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/python -m pyright --pythonpath $(BIN)/python
 	@$(BIN)/cfn-lint infra/template.yaml
 	@$(BIN)/python -m pytest -q tests/test_docs.py
+
+sim: $(READY)  ## a million faults and a million damaged payloads; SEED=17 replays one seed
+	@[ -n "$$SEED" ] || $(BIN)/python -m tests.fuzz --payloads 1000000 --processes 2
+	@$(BIN)/python -m tests.model
+
+soak: $(READY)  ## the same without end, until a promise breaks or Ctrl-C
+	@$(BIN)/python -m tests.model --forever
 
 up: $(READY)  ## the local stack in the foreground
 	@$(BIN)/thermocline up

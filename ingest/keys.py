@@ -175,16 +175,16 @@ def batch_id(
     bucket_s: int,
     sequences: Sequence[str],
     writer: str = "",
-    content: str = "",
+    made: str = "",
 ) -> str:
     """16 characters that name a batch: the same records in the same batch, the same name.
 
     `bucket_s` is the width of the buckets they are stored in: a batch that is repeated after
     the width was changed cuts other chunks, and must not put them in the place of the first ones.
     For the same reason `writer` names the codec they are stored in (the list codec has no name
-    here), and `content` tells how much was read from the records: another release may read more.
+    here), and `made` tells whatever else decides what is written: times, how much was read.
     """
-    cut = " ".join(filter(None, (str(bucket_s), writer, content)))
+    cut = " ".join(filter(None, (str(bucket_s), writer, made)))
     return _digest([stream_arn, shard_id, cut, *sequences], 10)
 
 

@@ -240,9 +240,10 @@ def _store_group(
     first = group.records[0]
     now_s = terms.now_s
     sequences = [record.sequence for record in group.records]
-    content = f"{group.values} {len(group.rejects)}"
+    period = terms.period
+    made = f"{period.archive_after_s} {period.hot_retention_s} {group.values} {len(group.rejects)}"
     batch = keys.batch_id(
-        first.stream_arn, first.shard_id, terms.period.bucket_s, sequences, writer(terms.codec), content
+        first.stream_arn, first.shard_id, period.bucket_s, sequences, writer(terms.codec), made
     )
     arrivals = [record.arrival_ms for record in group.records if record.arrival_ms]
     if group.rejects:

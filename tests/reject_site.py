@@ -26,6 +26,11 @@ NOW_MS = NOW_S * 1000
 FIRST, LAST = "2026-11-01", "2026-12-31"
 
 
+def reading_of(metrics: Mapping[str, Any]) -> bytes:
+    """A reading of press-7 with metrics of any name."""
+    return json.dumps({"sensor_id": "press-7", "ts": NOW_S * 1000, "metrics": metrics}).encode()
+
+
 def reading(sensor: str = "press-7", at_s: int = NOW_S, **metrics: Any) -> bytes:
     return json.dumps({"sensor_id": sensor, "ts": at_s * 1000, "metrics": metrics}).encode()
 

@@ -56,7 +56,7 @@ def connect(endpoint_url: str, region: str) -> SourceClients:
         kinesis=make("kinesis"),
         streams=make("dynamodbstreams"),
         functions=make("lambda", retries=once, read_timeout=930),
-        mappings=make("lambda"),
+        mappings=make("lambda", retries={"total_max_attempts": 3}),
         s3=make("s3"),
         sqs=make("sqs"),
     )

@@ -149,6 +149,10 @@ class Runner:
             "segment_bytes": sum(segment.size_bytes for segment in segments),
         }
 
+    def batches(self) -> dict[str, Any]:
+        """Which batches were stored since this process began (`infra.local.journal.Journal.snapshot`)."""
+        return self._parts.sources.invoker.journal.snapshot()
+
     def store(self, progress: Progress) -> None:
         """Return when everything sent so far is stored. Raises Unavailable."""
         with _translated():

@@ -182,8 +182,8 @@ class LocalStack:
 
     def batches(self) -> dict[str, Any]:
         """Which batches were stored since the start. Raises Unavailable."""
-        parts, _ = self._running()
-        return parts.sources.invoker.journal.snapshot()
+        keeper, _ = self._running()
+        return keeper.ask(control.batches)
 
     def store(self, progress: Progress) -> None:
         """Return when everything sent so far is stored; open windows are closed. Raises Unavailable."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import cast
+
+import msgspec
 
 from ingest import keys
 from ingest.chunk import Chunk, decode_item
@@ -50,7 +51,7 @@ class MemoryHotStore:
         for item in items:
             old = self.items.get(item.key)
             units += write_units(max(item.size_bytes, item_size(old) if old else 0))
-            self.items[item.key] = cast(Attributes, json.loads(item.body))
+            self.items[item.key] = cast(Attributes, msgspec.json.decode(item.body))
         return float(units)
 
     def read(self, sensor_id: str, span: Span, widest_bucket_s: int) -> Iterator[Page]:
@@ -102,7 +103,7 @@ class MemoryHotStore:
         if self.load_layout() not in (instead_of, layout):
             raise Refused("The layout was changed by somebody else. Look at it and deploy again.")
         item = encode_layout(layout)
-        self.items[item.key] = cast(Attributes, json.loads(item.body))
+        self.items[item.key] = cast(Attributes, msgspec.json.decode(item.body))
 
     def expire(self, now_s: float) -> list[Key]:
         """Remove the items whose `ttl` is past, as DynamoDB's TTL does in its time; their keys."""

@@ -246,9 +246,14 @@ class TestHotStore:
         with pytest.raises(Refused):
             hot.save_layout(changed, None)
         with pytest.raises(Refused):
-            hot.save_layout(LAYOUT, changed)
+            hot.save_layout(changed.changed(Period(9, 3600, 3600, 86_400, 10**8)), changed)
         hot.save_layout(changed, LAYOUT)
         assert hot.load_layout() == changed
+
+    def test_the_layout_may_be_put_again_where_its_reply_was_lost(self, hot: HotStore) -> None:
+        hot.save_layout(LAYOUT, None)
+        hot.save_layout(LAYOUT, None)
+        assert hot.load_layout() == LAYOUT
 
 
 def test_memory_expires_what_is_due_tickets_too() -> None:

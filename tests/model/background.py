@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ingest import keys
 from ingest.archive import Archived, Stack
 from ingest.chunk import decode_item
 from ingest.keys import DAY_S, Key
+from ingest.manifest import decode_manifest
 from ingest.reading import Run
 from lambdas import archive_expired, index_segment
 from tests.model.oracle import Cell
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 TTL_LAG_S = 2 * DAY_S
 """How long DynamoDB may take to delete what has expired ("Expired items and TTL": within a few days)."""
+
+TOO_LATE_S = 3000
+"""Whatever else is broken, what expires sooner than this is archived first."""
 
 
 class Background:
@@ -32,6 +37,7 @@ class Background:
         self.archiver_down = world.rng.random() < 0.4
         self._archiving = False
         self._slow: dict[Key, float] = {}
+        self._manifests: dict[Key, tuple[Any, tuple[Key, ...], int]] = {}
         self._archived: dict[tuple[str, Cell], int] = {}
         self._counted: set[str] = set()
 
@@ -84,17 +90,26 @@ class Background:
                 self.removals.remove(entry)
 
     def before_it_is_too_late(self) -> None:
-        """Faults end before the margin does: somebody has heard the alarm."""
+        """Faults end before the first chunk expires that is archived nowhere: somebody has heard the alarm."""
         world = self._world
-        if world.calm:
-            return
-        margin_s = min(period.margin_s for period in world.truth_of_layout().periods)
-        due_s = min(
-            (int(key.pk[len(keys.MANIFEST_PREFIX) :]) for key in world.table if key.pk[:2] == keys.MANIFEST_PREFIX),
-            default=1 << 60,
-        )
-        if world.now_s - due_s > 0.8 * margin_s:
-            self.archive_calmly()
+        if not world.calm:
+            at_s = min((first_s for _, first_s in self._manifests_left()), default=1 << 60)
+            if at_s < world.now_s + TOO_LATE_S:
+                self.archive_calmly()
+
+    def _manifests_left(self) -> Iterator[tuple[tuple[Key, ...], int]]:
+        """What each manifest names, and when the first of it expires (epoch seconds)."""
+        world = self._world
+        for place, item in world.table.items():
+            if place.pk[:2] == keys.MANIFEST_PREFIX:
+                known = self._manifests.get(place)
+                if known is None or known[0] is not item:
+                    found = decode_manifest(item)
+                    period = world.truth_of_layout().at(found.written_s)
+                    ends = [keys.parse_chunk_key(key)[1] + period.bucket_s for key in found.chunks]
+                    first_s = min(keys.expires_at_s(end_s, found.written_s, period) for end_s in ends)
+                    known = self._manifests[place] = (item, found.chunks, first_s)
+                yield known[1], known[2]
 
     def archive_calmly(self) -> None:
         """The schedule runs through, undisturbed."""
@@ -105,50 +120,57 @@ class Background:
         self._archive("schedule", event, FUNCTION_S)
         world.calm = calm
 
-    def last_moment(self, deadline_s: float) -> None:
-        """What is due is archived, and expires soon after, while somebody reads."""
+    def leave_meanwhile(self, expires_s: float) -> None:
+        """What is due is archived, and expires, while somebody reads."""
         world = self._world
-        next_s, _, _ = self.next_to_leave()
         self.archive_calmly()
-        if next_s < deadline_s - 60:
-            world.now_s = max(world.now_s, next_s + 1.0)
-            self.before_it_is_too_late()
-        self.remove_expired()
+        world.now_s = max(world.now_s, expires_s + 1.0)
+        self.before_it_is_too_late()
+        self.remove_expired(prompt=True)
 
     def due_meanwhile(self, deadline_s: float) -> None:
         """A slot comes due, and is archived, while somebody still writes chunks for it."""
         world = self._world
-        slots = [int(key.pk[len(keys.MANIFEST_PREFIX) :]) for key in world.table if key.pk[:2] == keys.MANIFEST_PREFIX]
+        slots = [
+            int(key.pk[len(keys.MANIFEST_PREFIX) :])
+            for key in world.table
+            if key.pk[:2] == keys.MANIFEST_PREFIX
+        ]
         next_s = min((slot_s for slot_s in slots if slot_s >= world.now_s), default=1 << 60)
         if next_s < deadline_s - 30:
             world.now_s = next_s + 1.0
             self.archive_calmly()
 
-    def next_to_leave(self) -> tuple[float, str, int]:
-        """Of the chunks that are not archived yet, the one that expires next: when, whose, and its start (us)."""
+    def about_to_leave(self, within_s: float) -> tuple[float, str, int] | None:
+        """A chunk that is archived nowhere, must be found, and expires soon: when, whose, its first instant (us)."""
         world = self._world
-        named: set[Key] = set()
-        for key, item in world.table.items():
-            if key.pk[:2] == keys.MANIFEST_PREFIX:
-                named.update(world.chunks_named(key, item))
-        leaving: tuple[float, str, int] = (float("inf"), "", 0)
+        latest_s = world.now_s + within_s
+        named = {
+            key
+            for chunks, first_s in self._manifests_left()
+            if first_s < latest_s
+            for key in chunks
+            if key in world.table and world.now_s < ttl_of(world.table[key]) < latest_s
+        }
+        archived = self._archived_cells() if named else {}
         for key in sorted(named):
-            item = world.table.get(key)
-            if item is not None and world.now_s < ttl_of(item) < leaving[0]:
-                sensor_id, bucket_s, _, _ = keys.parse_chunk_key(key)
-                leaving = (float(ttl_of(item)), sensor_id, bucket_s * keys.US)
-        return leaving
+            run = decode_item(world.table[key]).run
+            due = world.oracle.least.get(run.sensor_id, {})
+            if any(cell in due and (sensor, cell) not in archived for sensor, cell in arrivals_of(run)):
+                return float(ttl_of(world.table[key])), run.sensor_id, run.ts_us[0]
+        return None
 
     # --- TTL ------------------------------------------------------------------------------
 
-    def remove_expired(self) -> None:
-        """DynamoDB's TTL: some time after it is past, some sooner than others, some days later."""
+    def remove_expired(self, *, prompt: bool = False) -> None:
+        """DynamoDB's TTL: some time after it is past, some sooner than others, some days later; at once if
+        `prompt`."""
         world = self._world
         rng = world.rng
         for key, item in list(world.table.items()):
             if "ttl" not in item or ttl_of(item) > world.now_s:
                 continue
-            if not world.calm:
+            if not world.calm and not prompt:
                 if key not in self._slow:
                     self._slow[key] = world.now_s + (TTL_LAG_S if rng.random() < 0.15 else 0)
                 if world.now_s < self._slow[key] or rng.random() < 0.3:
@@ -178,7 +200,8 @@ class Background:
         named = set(world.catalogued())
         if self._counted - named:
             self._archived, self._counted = {}, set()
-        for name in named - self._counted:
+        for name in sorted(named - self._counted):
+            assert name in world.objects, f"I4: the catalog names {name}, which is not there"
             for run in world.decoded(world.objects[name][0]):
                 for cell, rank in arrivals_of(run).items():
                     if self._archived.get(cell, 0) < rank:

@@ -20,12 +20,12 @@ RARE = {
     "head object": 3.0,
     "keep rejects": 2.0,
     "list objects": 3.0,
-    "list manifests": 1.6,
-    "list slots": 1.2,
-    "read chunks": 2.0,
-    "read layout": 0.1,
-    "read newest": 1.5,
-    "store object": 2.5,
+    "list manifests": 2.0,
+    "list slots": 2.0,
+    "read chunks": 2.4,
+    "read layout": 0.17,
+    "read newest": 2.8,
+    "store object": 3.4,
 }
 """Calls that are made seldom go wrong more often, so that each kind is met often enough."""
 MOST = 0.75

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 
 from ingest import write
@@ -14,7 +14,7 @@ _decode_all = write.decode_all
 
 
 @contextmanager
-def refusing_until(fixed: Callable[[], bool]) -> Iterator[None]:
+def refusing_until(fixed: Callable[[], bool]) -> Generator[None]:
     """While this lasts, the batch door refuses payloads that name METRIC until `fixed` says otherwise."""
     mark = METRIC.encode()
 

@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ingest import archive, keys, query, reading, write
+from ingest import archive, keys, query, reading, retry, segment, write
 from ingest.archive import Archived, Stack
+from ingest.chunk_page import decode_get
 from ingest.errors import Unavailable
 from ingest.item import Item
 from ingest.keys import US, Key, Layout, Period
 from ingest.manifest import Manifest
 from ingest.plan import Plan, Query
 from ingest.query import Answer, Sources
-from ingest.reading import EARLIEST_US, Span
-from ingest.stores import HotStore, RemainingMs, Segment
+from ingest.reading import EARLIEST_US, Run, Span
+from ingest.stores import HotStore, RemainingMs, Segment, catalog
 from ingest.stores.catalog_entry import select_segments
 from ingest.stores.hot import DynamoHotStore
 from ingest.write import Stored
-from lambdas import store_readings
+from lambdas import archive_expired, store_readings
 from sensors.gathering import Batch
 from sensors.mqtt_gateway import Gateway
 from sensors.publisher import Publisher
+from tests.model import memory_stores
 
 _put_in_order, _archive_manifests, _answer = write._put_in_order, archive._archive_manifests, query.answer
 _write_segment, _plan, _batch_id, _merge = archive._write_segment, query.plan, keys.batch_id, reading.merge
+_query, _chunk_range, _select_segments = DynamoHotStore._query, keys.chunk_range, select_segments
+_archive_handle, _encode_segment, _latest = archive_expired.handle, segment.encode, query.latest
+_replay, _retry = retry.replay, retry.retry
 _store_batch, _send, _clip = store_readings.store_batch, Gateway._send, reading.clip
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """What is broken, and by what: pairs of place and name are given `instead`. `seeds`: those with a part in it."""
+    """What is broken, and by what: pairs of place and name are given `instead`. `seeds` are those
+    with a part in it, `failure` how what is noticed begins."""
 
     name: str
     places: tuple[tuple[Any, str], ...]
     instead: Any
-    seeds: range = range(200)
+    seeds: Sequence[int] = range(200)
+    failure: str = "AssertionError"
 
 
 # --- the batch door -------------------------------------------------------------------------
@@ -51,19 +58,28 @@ def random_batch_id(*_: object) -> str:
     return f"{chance.getrandbits(80):020x}"
 
 
-def batch_id_of_the_ends(stream_arn: str, shard_id: str, bucket_s: int, sequences: Sequence[str]) -> str:
-    return _batch_id(stream_arn, shard_id, bucket_s, [sequences[0], sequences[-1]])
+def batch_id_of_the_ends(
+    stream_arn: str, shard_id: str, bucket_s: int, sequences: Sequence[str], writer: str, _: str
+) -> str:
+    return _batch_id(stream_arn, shard_id, bucket_s, [sequences[0], sequences[-1]], writer)
 
 
-def batch_id_of_the_first(stream_arn: str, shard_id: str, bucket_s: int, sequences: Sequence[str]) -> str:
-    return _batch_id(stream_arn, shard_id, bucket_s, sequences[:1])
+def batch_id_of_the_first(
+    stream_arn: str, shard_id: str, bucket_s: int, sequences: Sequence[str], writer: str, _: str
+) -> str:
+    return _batch_id(stream_arn, shard_id, bucket_s, sequences[:1], writer)
 
 
-def batch_id_without_the_width(stream_arn: str, shard_id: str, _: int, sequences: Sequence[str]) -> str:
+def batch_id_without_the_layout(
+    stream_arn: str, shard_id: str, _: int, sequences: Sequence[str], *others: str
+) -> str:
+    del others
     return _batch_id(stream_arn, shard_id, 0, sequences)
 
 
-def chunks_come_first(by_slot: dict[int, list[Item]], batch: str, now_s: int, hot: HotStore, left: RemainingMs):
+def chunks_come_first(
+    by_slot: dict[int, list[Item]], batch: str, now_s: int, hot: HotStore, left: RemainingMs
+):
     hot.put([chunk for chunks in by_slot.values() for chunk in chunks], left)
     return _put_in_order(by_slot, batch, now_s, hot, left)
 
@@ -76,14 +92,14 @@ def manifest_after_the_batch(
     try:
         return _put_in_order(by_slot, batch, now_s, hot, left)
     except Unavailable:
-        return 0.0
+        return {}
 
 
 def failures_are_swallowed(by_slot: dict[int, list[Item]], batch: str, now_s: int, hot: HotStore, left: Any):
     try:
         return _put_in_order(by_slot, batch, now_s, hot, left)
     except Unavailable:
-        return 0.0
+        return {}
 
 
 def highest_failed_sequence(records: Sequence[Any], **others: Any) -> Stored:
@@ -151,7 +167,7 @@ def nothing_is_catalogued(date: str, chunks: Sequence[Any], stack: Stack) -> Seg
 
 class NoCatalog:
     def __init__(self, catalog: Any) -> None:
-        self.find = catalog.find
+        self.find, self.look_up = catalog.find, catalog.look_up
 
     def add(self, *_: Any) -> None:
         pass
@@ -164,6 +180,14 @@ def digest_of_the_first(chunks: Iterable[Key]) -> str:
 def nothing_is_waited_for(manifest: Manifest, present: set[Key], stack: Stack, done: Archived) -> bool:
     del manifest, present, stack, done
     return True
+
+
+def overdue_is_nobodys_business(event: Any, stack: Stack) -> Archived:
+    return Archived() if "source" in event and not event.get("until_s") else _archive_handle(event, stack)
+
+
+def arrivals_are_forgotten(runs: Sequence[Run], *others: Any, **more: Any) -> Any:
+    return _encode_segment([Run(run.sensor_id, run.ts_us, run.metrics, 1) for run in runs], *others, **more)
 
 
 # --- queries --------------------------------------------------------------------------------------
@@ -208,6 +232,51 @@ def clip_closed(run: Any, span: Span) -> Any:
     return _clip(run, Span(span.start_us, span.end_us + 1))
 
 
+def first_page_alone(self: DynamoHotStore, *place: Any, **options: Any) -> Iterator[dict[str, Any]]:
+    yield next(_query(self, *place, **options))
+
+
+def unprocessed_keys_are_dropped(self: DynamoHotStore, named: Sequence[Key]) -> list[Any]:
+    wanted = [{"pk": {"S": key.pk}, "sk": {"S": key.sk}} for key in named]
+    request = {self._table: {"Keys": wanted, "ConsistentRead": True}}
+    return decode_get(self._raw("batch_get_item", RequestItems=request), self._table).chunks
+
+
+def buckets_begin_with_the_span(sensor_id: str, span: Span, _: int) -> tuple[str, str, str]:
+    return _chunk_range(sensor_id, span, 60)
+
+
+def edges_are_left_out(segments: Any, span: Span, sensor_id: str | None) -> list[Segment]:
+    found = _select_segments(segments, span, sensor_id)
+    return [one for one in found if sensor_id is None or one.first_sensor < sensor_id < one.last_sensor]
+
+
+def latest_is_hot(sensor_id: str, sources: Sources, now_s: float) -> Run | None:
+    empty: Any = Listed([])
+    return _latest(sensor_id, replace(sources, catalog=empty), now_s)
+
+
+# --- operators ------------------------------------------------------------------------------------
+
+
+def forgotten_before_it_is_stored(batches: Any, *, store: Any, invoke: Any) -> Any:
+    for batch in list(batches):
+        store.forget(batch)
+        nothing: Any = NothingToForget()
+        yield from _replay([batch], store=nothing, invoke=invoke)
+
+
+class NothingToForget:
+    def forget(self, _: Any) -> None:
+        pass
+
+
+def marked_before_it_is_stored(kept: Any, *, store: Any, invoke: Any, at_ms: int) -> Any:
+    for rejects in list(kept):
+        store.mark_stored(rejects, at_ms)
+        yield from _retry([rejects], store=store, invoke=invoke, at_ms=at_ms)
+
+
 # --- senders --------------------------------------------------------------------------------------
 
 
@@ -226,15 +295,23 @@ def acknowledged_before_kinesis(self: Gateway, batch: Batch) -> bool:
     return _send(self, batch)
 
 
+WIRED = range(2, 200, 8)
+"""Seeds whose stores are those on AWS."""
+BEHIND_A_GATEWAY = range(1, 200, 4)
+CHUNK_RANGES = ((keys, "chunk_range"), (memory_stores, "chunk_range"))
+SELECTIONS = ((catalog, "select_segments"), (memory_stores, "select_segments"))
+
 MUTANTS = [
     Mutant("batch ids are drawn at random", ((keys, "batch_id"),), random_batch_id),
     Mutant("a batch is named by its first and last record", ((keys, "batch_id"),), batch_id_of_the_ends),
     Mutant("a batch is named by its first record", ((keys, "batch_id"),), batch_id_of_the_first),
-    Mutant("a batch's name forgets the bucket width", ((keys, "batch_id"),), batch_id_without_the_width),
+    Mutant("a batch's name forgets the layout", ((keys, "batch_id"),), batch_id_without_the_layout),
     Mutant("chunks are written before their manifests", ((write, "_put_in_order"),), chunks_come_first),
     Mutant("manifests follow when the batch is done", ((write, "_put_in_order"),), manifest_after_the_batch),
     Mutant("a failed write is not reported", ((write, "_put_in_order"),), failures_are_swallowed),
-    Mutant("the highest failed sequence is reported", ((store_readings, "store_batch"),), highest_failed_sequence),
+    Mutant(
+        "the highest failed sequence is reported", ((store_readings, "store_batch"),), highest_failed_sequence
+    ),
     Mutant("a chunk expires before its slot", ((keys, "expires_at_s"),), expires_before_its_slot),
     Mutant("late chunks expire by their bucket alone", ((keys, "expires_at_s"),), expires_by_its_bucket),
     Mutant("slots are not kept findable", ((write, "encode_open_slot"),), write.encode_ticket),
@@ -242,10 +319,16 @@ MUTANTS = [
         "unprocessed items are dropped",
         ((DynamoHotStore, "_put_group"),),
         OneAttempt.unprocessed_is_dropped,
-        range(2, 200, 4),
+        WIRED,
     ),
-    Mutant("manifests go before their segments are catalogued", ((archive, "_archive_manifests"),), manifests_go_first),
-    Mutant("the catalog's entry comes before the object", ((archive, "_write_segment"),), entry_before_the_object),
+    Mutant(
+        "manifests go before their segments are catalogued",
+        ((archive, "_archive_manifests"),),
+        manifests_go_first,
+    ),
+    Mutant(
+        "the catalog's entry comes before the object", ((archive, "_write_segment"),), entry_before_the_object
+    ),
     Mutant("cataloguing is left to S3's events", ((archive, "_write_segment"),), nothing_is_catalogued),
     Mutant("two segments share a name", ((keys, "chunks_digest"),), digest_of_the_first),
     Mutant("missing chunks are not waited for", ((archive, "_is_finished"),), nothing_is_waited_for),
@@ -256,11 +339,26 @@ MUTANTS = [
     Mutant("the border forgets older layouts", ((Layout, "cold_until_us"),), border_of_the_layout_in_force),
     Mutant("the border is too early by a bucket", ((Layout, "cold_until_us"),), border_without_its_bucket),
     Mutant("spans are closed", ((query, "clip"),), clip_closed),
+    Mutant("the schedule does nothing", ((archive_expired, "handle"),), overdue_is_nobodys_business),
+    Mutant("the archive forgets arrivals", ((segment, "encode"),), arrivals_are_forgotten),
+    Mutant("a query ends with its first page", ((DynamoHotStore, "_query"),), first_page_alone, WIRED),
+    Mutant(
+        "unprocessed keys are dropped", ((DynamoHotStore, "_get_group"),), unprocessed_keys_are_dropped, WIRED
+    ),
+    Mutant(
+        "a bucket is looked for only in the span",
+        ((keys, "chunk_range"), *CHUNK_RANGES),
+        buckets_begin_with_the_span,
+    ),
+    Mutant("the first and last sensor of a segment are not found", SELECTIONS, edges_are_left_out),
+    Mutant("the latest reading is looked for hot only", ((query, "latest"),), latest_is_hot),
+    Mutant("a batch is forgotten before it is stored", ((retry, "replay"),), forgotten_before_it_is_stored),
+    Mutant("a reject leaves the list before it is stored", ((retry, "retry"),), marked_before_it_is_stored),
     Mutant("PutRecords' error codes are ignored", ((Publisher, "_put"),), error_codes_are_ignored),
     Mutant(
         "the gateway acknowledges before Kinesis accepts",
         ((Gateway, "_send"),),
         acknowledged_before_kinesis,
-        range(1, 200, 4),
+        BEHIND_A_GATEWAY,
     ),
 ]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
+from ingest.keys import CHUNK_PREFIX, MANIFEST_PREFIX, Key
+from ingest.manifest import decode_manifest
 from ingest.plan import Query
 from ingest.reading import Run, Value, canonical
 
@@ -96,9 +99,23 @@ class Oracle:
             assert found[cell] == value, f"I2: {query.sensor_id} {cell} is {found[cell]}, {value} came later"
         wanted = self.last.get(query.sensor_id, {})
         missing = [cell for cell in wanted if cell not in found]
-        assert not missing, f"I1: at rest {query.sensor_id} lacks {len(missing)} values, such as {missing[:3]}"
+        assert not missing, (
+            f"I1: at rest {query.sensor_id} lacks {len(missing)} values, such as {missing[:3]}"
+        )
         for cell, (_, value) in wanted.items():
             assert found[cell] == value, f"I2: at rest {query.sensor_id} {cell} is {found[cell]}, not {value}"
+
+
+def written_once(key: Key, before: Any, after: Any) -> None:
+    """I6: a chunk that is put again is the same but for its expiry, and a manifest names no less than it did."""
+    if before is None:
+        return
+    if key.pk.startswith(CHUNK_PREFIX):
+        same = all(before.get(name) == after.get(name) for name in {*before, *after} - {"ttl"})
+        assert same, f"I6: {key} was put in the place of another with the same key"
+    elif key.pk.startswith(MANIFEST_PREFIX):
+        left = set(decode_manifest(before).chunks) - set(decode_manifest(after).chunks)
+        assert not left, f"I6: {key} was replaced, and {sorted(left)[:2]} of it are named no more"
 
 
 @lru_cache(20_000, typed=True)

@@ -89,7 +89,6 @@ class FakeKinesis:
             raise EndpointConnectionError(endpoint_url="the reply was lost")
         return {"FailedRecordCount": len(Records) - taken, "Records": answers}
 
-
     def _accept(self, key: str, data: bytes) -> Sending:
         world = self._world
         found = self._contents(data)
@@ -114,7 +113,7 @@ def _publisher(world: World, kinesis: FakeKinesis) -> Publisher:
         lanes=PARTITION_KEYS,
         now=lambda: world.now_s,
         sleep=sleep,
-        random=lambda: world.rng.random(),
+        random=world.random,
         patience_s=20.0,
     )
 
@@ -221,7 +220,7 @@ class BrokerAndGateway:
             publisher,
             now=lambda: world.now_s,
             now_ms=lambda: int(world.now_s * 1000),
-            random=lambda: world.rng.random(),
+            random=world.random,
             tell=lambda _: None,
         )
         for end in (self._gateway._bell, self._gateway._ring):

@@ -34,13 +34,10 @@ class Readers:
         """A query: what is about to expire or just did, or anything; whole or in pages; both tiers or one."""
         world = self._world
         rng, background = world.rng, world.background
-        at_risk = False
-        first_us = 0
-        sensor_id = ""
-        if background.archiver_down and rng.random() < 0.8:
-            expires_s, sensor_id, first_us = background.next_to_leave()
-            at_risk = expires_s < world.now_s + PATIENCE_S - 60
-        if at_risk:
+        leaving = background.about_to_leave(0.9 * PATIENCE_S) if background.archiver_down else None
+        expires_s = 0.0
+        if leaving is not None:
+            expires_s, sensor_id, first_us = leaving
             span = Span(first_us, first_us + DAY_S * US)
         elif background.just_left is not None and rng.random() < 0.5:
             sensor_id, first_us = background.just_left
@@ -54,23 +51,23 @@ class Readers:
             if known and rng.random() < 0.4:
                 span = Span(*sorted([rng.choice(known)[0], rng.choice(known)[0]]))
         tiers: tuple[Tier, ...] = ("auto", "auto", "auto", "auto", "auto", "auto", "hot", "cold")
-        tier = "auto" if at_risk else rng.choice(tiers)
+        tier = rng.choice(tiers) if leaving is None else "auto"
         limit = rng.choice([None, None, None, 1, 7, 40])
         asked = Query(sensor_id, span, rng.choice([(), (), ("a",)]), tier=tier, limit=limit)
-        self.put_question(asked, rng.randint(1, 4) if at_risk else 0)
+        self.put_question(asked, rng.randint(2, 8) if leaving is not None else 0, expires_s)
 
-    def put_question(self, asked: Query, ambush: int = 0) -> None:
-        """Ask, with the worst happening at call number `ambush`, and check what comes back."""
+    def put_question(self, asked: Query, ambush_at: int = 0, expires_s: float = 0.0) -> None:
+        """Ask, and check what comes back. Around call number `ambush_at` what expires at `expires_s` goes."""
         world = self._world
         due = world.oracle.due(asked.sensor_id)
         answered = world.act(
             f"query {asked}",
             lambda _: self._pages(asked),
             PATIENCE_S,
-            kill=0.0 if ambush else 0.005,
-            ease=0.3 if ambush else 0.8,
-            ambush_at=ambush,
-            ambush=world.background.last_moment,
+            kill=0.0 if ambush_at else 0.005,
+            ease=0.3 if ambush_at else 0.8,
+            ambush_at=ambush_at,
+            ambush=lambda _: world.background.leave_meanwhile(expires_s),
         )
         if answered is not None:
             self.queries += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,7 +43,7 @@ def read_runs(
 
 
 @contextmanager
-def small_limits(*, remember: bool) -> Iterator[None]:
+def small_limits(*, remember: bool) -> Generator[None]:
     """Small groups, rounds and segments; with `remember`, objects are
     decoded once, else read by the library's own ranged reader every time."""
     changed: list[tuple[Any, str, Any]] = [

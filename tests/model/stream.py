@@ -156,11 +156,10 @@ class Stream:
                 if batch[-1] in lane.records and not lane.is_drained:
                     lane.pieces.append((lane.position, lane.records.index(batch[-1]) + 1))
                     self.deliver(lane)
-            self._late.append((0.0, shard.name, batch))
-            self.repeat()
+            self.again(shard.name, batch)
 
     def _outlive(self, shard: Shard) -> None:
-        """What the shard's pollers have read, or stored of late, they will deliver once more after they are replaced."""
+        """What the shard's pollers have read, or stored of late, they deliver once more after they are replaced."""
         rng = self._world.rng
         for lane in shard.lanes:
             waiting = lane.records[lane.position : lane.position + rng.randint(2, 6)]
@@ -168,7 +167,6 @@ class Stream:
             batches += [lane.records[start:end] for start, end in lane.stored[-2:]]
             for batch in batches:
                 self._late.append((self._world.now_s + rng.choice([100, 100, 1000]), lane.shard, batch))
-
         del self._late[:-12]
 
     @property
@@ -271,8 +269,12 @@ class Stream:
                 return
             start = rng.randrange(lane.position)
             shard, batch = lane.shard, lane.records[start : min(lane.position, start + rng.randint(1, 5))]
+        self.again(shard, batch, kill=0.12)
+
+    def again(self, shard: str, batch: Sequence[Sending], kill: float = 0.02) -> None:
+        """A batch is delivered to which nobody listens any more."""
         name = f"again {name_of(batch)}"
-        world.act(name, lambda actor: self.store(event_of(shard, batch), actor), kill=0.12)
+        self._world.act(name, lambda actor: self.store(event_of(shard, batch), actor), kill=kill)
 
     def _check_repeat(self, event: Mapping[str, Any]) -> None:
         """I6: the same batch at once again writes the same items, and no other."""
@@ -296,6 +298,7 @@ class Stream:
             world.layout("store"),
             -int(-world.skewed_s() // 1),
             world.remaining_ms(actor),
+            world.codec,
         )
         return answer
 
@@ -308,8 +311,16 @@ class Stream:
         lane.position = max(lane.position, end)
         first, last = batch[0], batch[-1]
         document = {
-            "requestContext": {"requestId": "r", "condition": "RecordAgeExceeded", "approximateInvokeCount": 9},
-            "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+            "requestContext": {
+                "requestId": "r",
+                "condition": "RecordAgeExceeded",
+                "approximateInvokeCount": 9,
+            },
+            "responseContext": {
+                "statusCode": 200,
+                "executedVersion": "$LATEST",
+                "functionError": "Unhandled",
+            },
             "version": "1.0",
             "timestamp": "2026-11-21T00:00:00.000Z",
             "KinesisBatchInfo": {

@@ -22,7 +22,6 @@ from tests.model.crash_world import Deployment
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits so small that a few readings meet them: a part for each sensor."""
-    monkeypatch.setattr(segment_write, "_VALUE_ENCODINGS", ("PLAIN",), raising=False)
     monkeypatch.setattr(segment_write, "ROWS_PER_GROUP", 3)
     monkeypatch.setattr(compact_plan, "VALUES_PER_SEGMENT", 5)
     monkeypatch.setattr(segment, "encode", remembered(segment.encode))

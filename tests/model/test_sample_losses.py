@@ -20,6 +20,7 @@ import yaml
 from infra import deploy
 from infra.local import lanes as lanes_module
 from infra.local.invoker import Answer
+from infra.local.journal import Journal
 from infra.local.lanes import Timing
 from infra.local.mappings import SourceMapping, read_mapping
 from infra.local.readers import ShardReader
@@ -105,6 +106,7 @@ class Function:
         self._handler = handler
         self.sizes: list[int] = []
         self.failures = 0
+        self.journal = Journal()
 
     def invoke(self, function_arn: str, body: bytes) -> Answer:
         event = json.loads(body)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import msgspec
 from botocore.exceptions import ClientError
@@ -18,6 +18,7 @@ from ingest.item import Attribute
 from ingest.keys import Key
 from ingest.stores.memory import MemoryColdStore
 from tests.model.faults import Faults
+from tests.model.oracle import written_once
 
 TABLE = "table"
 ITEMS_PER_PAGE = 3
@@ -43,7 +44,7 @@ class InlineExecutor:
     def __init__(self, *_: object) -> None:
         pass
 
-    def __enter__(self) -> InlineExecutor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,6 +91,7 @@ class WireDynamo:
         if item is None:
             home.pop(key, None)
         else:
+            written_once(key, home.get(key), item)
             home[key] = item
 
     def _get(self, key: Key, *, consistent: bool) -> dict[str, Attribute] | None:
@@ -113,7 +115,7 @@ class WireDynamo:
         keys = [_key(_entry(entry)) for entry in entries]
         if len(set(keys)) < len(keys):
             raise error("ValidationException", "BatchWriteItem")
-        what = "put items" if "PutRequest" in entries[0] else "delete items"
+        what = "put items" if "PutRequest" in entries[0] else "delete"
         if keys[0].pk.startswith("a#"):
             what = "change catalog"
 
@@ -162,7 +164,7 @@ class WireDynamo:
             self._set(_key(request["Key"]), None)
             return {}
 
-        return self._call("delete items", "DeleteItem", write)
+        return self._call("delete", "DeleteItem", write)
 
     # --- reads ------------------------------------------------------------------------
 
@@ -313,7 +315,7 @@ class WireS3:
             self._objects.delete([entry["Key"] for entry in request["Delete"]["Objects"]])
             return {}
 
-        return self._call("delete object", "DeleteObjects", write)
+        return self._call("delete", "DeleteObjects", write)
 
 
 def _entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:

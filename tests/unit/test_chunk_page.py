@@ -153,7 +153,7 @@ def test_texts_among_numbers_stay_texts(cells):
     if cells[0] is None:
         cells[0] = 0
     times = [START_US + place * place * US for place in range(len(cells))]
-    other: Column = [1.5] * (len(cells) - 1) + [2]
+    other: Column = [*[1.5] * (len(cells) - 1), 2]
     run = Run("s", times, {"a": cells, "b": other}, make.ARRIVAL_MS)
     items = items_of([run], ["list"])
     found = decode_query(query(items))

@@ -30,7 +30,7 @@ class Service:
 
 
 def refused(code: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "no"}}, "Invoke")  # pyright: ignore[reportArgumentType]
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "Invoke")
 
 
 def test_the_event_goes_as_json_and_the_answer_comes_back() -> None:

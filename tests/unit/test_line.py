@@ -61,7 +61,9 @@ class TestOneRequest:
         assert first.method == second.method
         for name in ("X-Amz-Target", "Content-Type", "Content-Length"):
             assert text(first.headers[name]) == text(second.headers[name])
-        assert text(first.headers["User-Agent"]).startswith(text(second.headers["User-Agent"]))  # hooks may add
+        assert text(first.headers["User-Agent"]).startswith(
+            text(second.headers["User-Agent"])
+        )  # hooks may add
 
     def test_it_is_signed_as_botocore_signs_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         site = Site(lambda _: answered.reply(200, DONE))

@@ -18,9 +18,16 @@ from ingest import gather, keys, retry, retry_event
 from ingest.envelope import MOST_ADDRESS_BYTES, address
 from ingest.errors import Refused, ThermoclineError, Unavailable
 from ingest.keys import DAY_S
+from ingest.reject import Reject
 from ingest.retry import Outcome
-from tests.reject_site import NOW_MS, TODAY, Site, given_up, lines, reading
+from tests.reject_site import NOW_MS, TODAY, Site, given_up, lines, reading, reading_of
 from tests.world import NOW_S, STREAM, record
+
+
+def reason_of(outcome: Outcome) -> str:
+    """The reason of the reject that the outcome is about."""
+    assert isinstance(outcome.of, Reject)
+    return outcome.of.reason
 
 
 @pytest.fixture
@@ -112,7 +119,7 @@ def test_a_piece_under_the_name_of_its_record_takes_nobodys_place(
 
 def test_an_attempt_never_takes_the_place_of_another(site: Site, strict: Callable[[], None]) -> None:
     """Stored by one release, retried by an earlier one for its neighbour's sake: what was stored stays."""
-    site.store([record(1, reading(**{"note": "long enough", "bad name": 5, "a": 1}))])
+    site.store([record(1, reading_of({"note": "long enough", "bad name": 5, "a": 1}))])
     assert site.reasons() == ["bad_metric_name", "reading_too_large"]
     with pytest.MonkeyPatch.context() as newer:
         newer.setattr(gather, "MOST_TEXT_BYTES", 500)
@@ -151,7 +158,7 @@ BAD = {
     "gzip cut short": gzip.compress(reading(a=1))[:-4],
     "a line that begins as gzip does": lines(reading(a=1), b"\x1f\x8bx"),
     "a line that begins as an address does": lines(reading(a=1), address("press-8", reading(b=1))),
-    "two bad metrics": reading(**{"a": float("nan"), "bad name": 1, "c": 3}),
+    "two bad metrics": reading_of({"a": float("nan"), "bad name": 1, "c": 3}),
     "wrong type in a column": json.dumps(
         {"sensor_id": "press-7", "t0_us": NOW_S * 10**6, "dt_us": 1, "metrics": {"a": [1, {}, 2, {}]}}
     ).encode(),
@@ -189,7 +196,7 @@ PIECES = st.one_of(
             st.lists(st.floats(), max_size=2),
         ),
         max_size=3,
-    ).map(lambda metrics: reading(**metrics)),
+    ).map(reading_of),
 )
 
 
@@ -202,7 +209,7 @@ def test_no_bytes_leave_the_list_without_a_fix(pieces: list[bytes], how: Any, ad
         site.store([record(number, data, NOW_MS + number)])
     before = site.listed()
     for outcome in site.retry():
-        assert outcome.result == "still rejected", (outcome.of.offset, outcome.of.payload)
+        assert outcome.result == "still rejected", outcome.of
     assert site.listed() == before
 
 
@@ -210,9 +217,9 @@ def test_no_bytes_leave_the_list_without_a_fix(pieces: list[bytes], how: Any, ad
 def test_each_part_of_a_payload_for_itself(
     site: Site, strict: Callable[[], None], beside: list[bytes]
 ) -> None:
-    site.store([record(1, lines(*beside, reading(**{"note": "long enough", "bad name": 5})))])
+    site.store([record(1, lines(*beside, reading_of({"note": "long enough", "bad name": 5})))])
     strict()
-    outcomes = {one.of.reason: one for one in site.retry()}
+    outcomes = {reason_of(one): one for one in site.retry()}
     assert outcomes["reading_too_large"].result == "stored"
     assert (outcomes["bad_metric_name"].result, outcomes["bad_metric_name"].why) == (
         "still rejected",
@@ -253,7 +260,7 @@ def test_a_message_belongs_to_the_sensor_of_its_topic(site: Site, strict: Callab
     site.store([record(1, address("press-7", lines(unnamed, reading("press-8", note="spoofed"))))])
     assert sorted(one.addressed_to or "" for one in site.listed()) == ["press-7", "press-7"]
     strict()
-    outcomes = {one.of.reason: one.result for one in site.retry()}
+    outcomes = {reason_of(one): one.result for one in site.retry()}
     assert outcomes == {"reading_too_large": "stored", "sensor_mismatch": "still rejected"}
     assert site.values("press-7", "note") == {NOW_S: "long enough"}
     assert site.ask("press-8").run is None
@@ -281,7 +288,7 @@ def test_a_message_with_too_many_problems_to_tell_apart(
     site.store([record(1, address("press-7", lines(*own, *others)))])
     assert {one.addressed_to for one in site.listed()} == {None}
     strict()
-    assert {one.of.reason: one.result for one in site.retry()} == {
+    assert {reason_of(one): one.result for one in site.retry()} == {
         "reading_too_large": "stored",
         "sensor_mismatch": "still rejected",
     }
@@ -344,7 +351,7 @@ def test_events_stay_small_whatever_there_is(site: Site, strict: Callable[[], No
 
 
 def test_an_answer_stays_small_whatever_is_wrong(site: Site) -> None:
-    wrong = reading(**{"é" * 60: float("nan")} | {f"{k}": 0 for k in range(1_100)})
+    wrong = reading_of({"é" * 60: float("nan")} | {f"{k}": 0 for k in range(1_100)})
     for i in range(6):
         site.store([record(i, wrong, NOW_MS + i)])
     assert set(results(site.retry())) == {"still rejected"}

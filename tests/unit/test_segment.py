@@ -579,7 +579,8 @@ def test_other_engines_read_pages_of_every_kind(
 def test_other_engines_find_one_sensor_among_many(tmp_path: Path, large: segment.EncodedSegment) -> None:
     path = tmp_path / "one.parquet"
     path.write_bytes(large.data)
-    wanted = sum(cell for column in _fleet(43, 1800)[42].metrics.values() for cell in column)  # pyright: ignore[reportArgumentType]
+    columns: list[list[Any]] = list(_fleet(43, 1800)[42].metrics.values())
+    wanted = sum(cell for column in columns for cell in column)
     ours = pyarrow.dataset.dataset(path).to_table(filter=pyarrow.dataset.field("sensor_id") == "sensor-0042")
     polars = pytest.importorskip("polars")
     theirs = polars.scan_parquet(path).filter(polars.col("sensor_id") == "sensor-0042").collect()
