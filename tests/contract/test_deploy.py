@@ -162,7 +162,7 @@ def test_the_emulator_polls_no_mapping_and_runs_no_schedule_itself(stack: Deploy
     assert "Contents" not in stack.clients.s3.list_objects_v2(Bucket=found.rejects_bucket)
     events = client("events", endpoint_url=url, region=REGION)
     rules = events.list_rules(NamePrefix=stack.options.stack_name)["Rules"]
-    assert [rule["State"] for rule in rules] == ["DISABLED"]
+    assert [rule["State"] for rule in rules] == ["DISABLED"] * 2
 
 
 def test_expiry_stays_off_on_the_emulator_and_goes_on_elsewhere(stack: Deployment) -> None:

@@ -73,7 +73,13 @@ def test_they_go_when_the_stack_is_killed(cli: Cli) -> None:
 
 
 def test_what_cannot_be_started_says_why(tmp_path: Path, unused_tcp_port: int) -> None:
-    names = ("TableName", "ArchiveBucket", "RejectsBucket", "ArchiveExpiredFunction")
+    names = (
+        "TableName",
+        "ArchiveBucket",
+        "RejectsBucket",
+        "ArchiveExpiredFunction",
+        "CompactArchiveFunction",
+    )
     outputs = dict.fromkeys(map(str, names), "nowhere")
     state_file = str(tmp_path / "state.json")
     task = Task(f"http://127.0.0.1:{unused_tcp_port}", "us-east-1", outputs, state_file, 1.0, 5)
