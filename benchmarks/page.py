@@ -30,7 +30,8 @@ TEXT_AFTER = """\
   two metrics, packed into KPL-aggregated records by our own publisher's code; the sensors are registered already. The
   usual handler gets the same readings as single JSON objects, one plain record each (the cheapest form for it): base64,
   `json.loads(parse_float=Decimal)`, `Table.batch_writer`, an item per reading. Tickets, manifests and rejects are
-  our side's extra work and counted. `json.loads` of the event, which Lambda's runtime does, is counted on both sides where the row says so.
+  our side's extra work and counted. `json.loads` of the event, which Lambda's runtime does,
+  is counted on both sides where the row says so.
 - **Readings per write unit** are counted, not timed: `item_size` by AWS's page, one unit per started KB. The real
   series are cut into {offered} readings each, and each piece is offered to one chunk, whatever bucket it spans.
   Layout f7 (a step and a list of values with NULL for gaps, else a step and a list of distances from the grid) is
