@@ -34,6 +34,7 @@ class Operators:
         self._layouts = [*LAYOUTS, *[SHORT_LAYOUT] * world.rng.choice([0, 1, 8])]
         self._width_s = 0
         self.fixed = False
+        self.fixed_s = 0.0
         deploy._ensure_layout(world.hot, self._period(), int(world.now_s) - HOUR_S, world.note)
 
     def _period(self) -> Period:
@@ -52,6 +53,8 @@ class Operators:
 
     def fix(self) -> None:
         """A release that understands what was refused until now."""
+        if not self.fixed:
+            self.fixed_s = self._world.now_s
         self.fixed = True
         self._world.note("released: what was held back can be read")
 
