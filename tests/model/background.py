@@ -33,6 +33,7 @@ class Background:
         self.removals: list[tuple[float, str]] = []
         self.created_events: list[tuple[float, str]] = []
         self.lost: list[Key] = []
+        self.expired: set[Key] = set()
         self.just_left: tuple[str, int] | None = None
         self.archiver_down = world.rng.random() < 0.4
         self._archiving = False
@@ -177,6 +178,7 @@ class Background:
                     continue
             if key.pk.startswith(keys.CHUNK_PREFIX):
                 self.just_left = self._check_archived(key)
+                self.expired.add(key)
             world.note(f"expired {key.pk} {key.sk}")
             del world.table[key]
             self._slow.pop(key, None)

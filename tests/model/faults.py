@@ -8,6 +8,7 @@ from random import Random
 from typing import Protocol, TypeVar
 
 from ingest.errors import Unavailable
+from ingest.keys import Key
 
 T = TypeVar("T")
 ATTEMPTS = 5
@@ -50,11 +51,12 @@ class Around(Protocol):
 
 
 class Faults:
-    """Decides the fate of each call, and counts what went wrong by call and fate."""
+    """Decides the fate of each call; counts what went wrong by call and fate. `keys_put`: items that ever were there."""
 
     def __init__(self, around: Around) -> None:
         self._around = around
         self.counts: Counter[tuple[str, str]] = Counter()
+        self.keys_put: set[Key] = set()
 
     def call(self, what: str, do: Callable[[], T]) -> T:
         """Do it as the service's client does: sent again where it failed or its reply was lost, up to

@@ -38,6 +38,7 @@ class FaultyHot(MemoryHotStore):
                 before, after = self.items.get(item.key), msgspec.json.decode(item.body)
                 written_once(item.key, before, after)
                 self.items[item.key] = after
+                self._faults.keys_put.add(item.key)
             return group[taken:]
 
         self._in_calls("put items", items, some)

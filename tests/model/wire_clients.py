@@ -93,6 +93,7 @@ class WireDynamo:
         else:
             written_once(key, home.get(key), item)
             home[key] = item
+            self._faults.keys_put.add(key)
 
     def _get(self, key: Key, *, consistent: bool) -> dict[str, Attribute] | None:
         if not consistent and not self._world.calm:
