@@ -51,7 +51,7 @@ class Around(Protocol):
 
 
 class Faults:
-    """Decides the fate of each call; counts what went wrong by call and fate. `keys_put`: items that ever were there."""
+    """Decides the fate of each call; counts what went wrong. `keys_put`: items that ever were there."""
 
     def __init__(self, around: Around) -> None:
         self._around = around
