@@ -21,8 +21,8 @@ OLDEST = "2000-01-01"
 
 
 def _segments(target: Target, since: str, until: str, sensor: str | None) -> list[Segment]:
-    from cli.times import parse_time
     from ingest.reading import Span
+    from ingest.times import parse_time
 
     now = now_us()
     span = Span(parse_time(since, now, "--from"), parse_time(until, now, "--to"))
@@ -163,9 +163,9 @@ def compact_archive(
     """
     import time
 
-    from cli.times import parse_duration, parse_time
     from ingest.compact import Compaction, compact, planned
     from ingest.reading import Span
+    from ingest.times import parse_duration, parse_time
 
     target = find(stack)
     now = now_us()
@@ -245,7 +245,7 @@ def _tell_compacted(dates: Sequence[Compacted]) -> None:
 
 
 def _row(segment: Segment) -> dict[str, Any]:
-    from cli.times import format_time
+    from ingest.times import format_time
 
     return {
         "date": segment.date,

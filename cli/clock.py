@@ -24,12 +24,12 @@ def clock(
     not (on condition that their time is past), and has slots archived that stay overdue. Chunks that
     are not archived yet are never let go. AWS and `thermocline up` do this by themselves.
     """
-    from cli.times import parse_duration
     from infra import deploy as deploying
     from infra import localstack, localstack_clock
     from ingest.errors import BadInput
     from ingest.settings import endpoint_from_env
     from ingest.stores.hot import DynamoHotStore
+    from ingest.times import parse_duration
 
     every_s = parse_duration(every, "--every") / 1e6
     if every_s <= 0:

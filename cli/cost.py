@@ -216,7 +216,7 @@ def samples_of(sensors: int, metrics: int, step_us: int, codec: str) -> Samples:
 
 
 def _seconds(text: str, name: str) -> float:
-    from cli.times import parse_duration
+    from ingest.times import parse_duration
 
     return parse_duration(text, name) / 1e6
 

@@ -91,7 +91,7 @@ def gateway(
     Stop with ^C or SIGTERM: what it holds is sent and acknowledged first. Killed at any moment it loses
     nothing: the broker sends again what was not acknowledged, and a reading that comes twice counts once.
     """
-    from cli.times import parse_duration
+    from ingest.times import parse_duration
     from sensors.mqtt_gateway import HELD_BYTES, Gateway, Settings
     from sensors.topics import parse_topics
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from cli.times import format_time
-from ingest.aggregate import Windows
 from ingest.errors import BadInput
-from ingest.reading import Run, canonical
+from ingest.rows import (
+    BLOCK_ROWS,
+    Rows,
+    cell_text,
+    is_number,
+    time_texts,
+    write_csv,
+    write_json,
+    write_ndjson,
+)
 
-TIME_COLUMN = "timestamp"
 MOST_RICH_ROWS = 2_000
 """Longer tables are laid out here, in the same shape: rich needs 50 µs a cell."""
 MOST_FOLDED = 40
 """Texts wider than this are folded where a table is wider than the terminal."""
-BLOCK_ROWS = 20_000
 _GAP = 3  # columns between two cells of a table
 
 
@@ -43,56 +45,6 @@ _SUFFIXES = {
     ".ndjson": Format.NDJSON,
     ".parquet": Format.PARQUET,
 }
-_csv_special = re.compile(r'[",\r\n]')
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """An answer, column by column in the order shown; all columns are equally long, None is absent.
-
-    The columns named in `times` hold microseconds since the epoch and are written as
-    RFC 3339. Other values are numbers, booleans, texts, or (in listings) dicts and lists.
-    """
-
-    columns: Mapping[str, Sequence[object]]
-    times: frozenset[str] = frozenset()
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
-
-
-def rows_of_run(run: Run | None) -> Rows:
-    """Readings as rows: `timestamp`, then every metric that has a value, alphabetically.
-
-    None is the run without a reading. A metric that is itself called `timestamp` is shown
-    as `timestamp_` (with further underscores while that is a metric too).
-    """
-    columns: dict[str, Sequence[object]] = {TIME_COLUMN: run.ts_us if run else []}
-    for name, column in sorted(run.metrics.items()) if run else ():
-        if any(value is not None for value in column):
-            shown = name
-            while shown in columns or (shown != name and run and shown in run.metrics):
-                shown += "_"
-            columns[shown] = column
-    return Rows(columns, frozenset({TIME_COLUMN}))
-
-
-def rows_of_windows(windows: Windows) -> Rows:
-    """Windows as rows: `timestamp` is a window's start, then `<metric>_<aggregate>`, metrics
-    alphabetically, aggregates in the order asked."""
-    columns: dict[str, Sequence[object]] = {TIME_COLUMN: windows.start_us}
-    for metric, aggregates in sorted(windows.columns.items()) if windows.start_us else ():
-        columns |= {f"{metric}_{name}": column for name, column in aggregates.items()}
-    return Rows(columns, frozenset({TIME_COLUMN}))
-
-
-def rows_of_records(
-    records: Sequence[Mapping[str, object]], columns: Sequence[str] = (), times: Collection[str] = ()
-) -> Rows:
-    """A listing as rows. `columns` are shown first and even where no record has them, others after
-    them in the order met; `times` names those that hold microseconds since the epoch."""
-    names = dict.fromkeys([*columns, *(name for record in records for name in record)])
-    return Rows({name: [record.get(name) for record in records] for name in names}, frozenset(times))
 
 
 def choose_format(asked: str | None, output: Path | None, is_terminal: bool) -> Format:
@@ -132,11 +84,11 @@ def write_rows(rows: Rows, fmt: str, out: BinaryIO, width: int | None = None) ->
         case Format.TABLE:
             _write_table(rows, out, width)
         case Format.CSV:
-            _write_csv(rows, out)
+            write_csv(rows, out)
         case Format.JSON:
-            _write_json(rows, out, ("[\n", ",\n", "\n]\n"))
+            write_json(rows, out)
         case Format.NDJSON:
-            _write_json(rows, out, ("", "\n", "\n"))
+            write_ndjson(rows, out)
         case Format.PARQUET:
             _write_parquet(rows, out)
 
@@ -153,84 +105,6 @@ def _no_parquet_here() -> BadInput:
     return BadInput(
         "--format: parquet cannot be shown on a terminal. Add -o FILE.parquet, or use csv or ndjson."
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str | int | float):
-        return canonical(value)
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-
-
-def _times(values: Sequence[object]) -> list[str]:
-    return ["" if value is None else format_time(cast(int, value)) for value in values]
-
-
-def _blocks(rows: Rows) -> Iterator[list[tuple[str, bool, Sequence[object]]]]:
-    """The rows in blocks, each a list of (name, holds times, values)."""
-    for start in range(0, len(rows), BLOCK_ROWS):
-        yield [
-            (name, name in rows.times, column[start : start + BLOCK_ROWS])
-            for name, column in rows.columns.items()
-        ]
-
-
-# --- CSV --------------------------------------------------------------------------------
-
-
-def _csv_text(text: str) -> str:
-    if text and _csv_special.search(text) is None:
-        return text
-    return '"' + text.replace('"', '""') + '"'
-
-
-def _csv_cell(value: object) -> str:
-    if value is None:
-        return ""
-    return canonical(value) if isinstance(value, int | float) else _csv_text(_text(value))
-
-
-def _write_csv(rows: Rows, out: BinaryIO) -> None:
-    if rows.columns:
-        out.write((",".join(map(_csv_text, rows.columns)) + "\n").encode())
-    for block in _blocks(rows):
-        cells = [
-            _times(values) if holds_times else map(_csv_cell, values) for _, holds_times, values in block
-        ]
-        lines = "\n".join(map(",".join, zip(*cells, strict=True)))
-        out.write(f"{lines}\n".encode(errors="backslashreplace"))
-
-
-# --- JSON -------------------------------------------------------------------------------
-
-
-def _json_text(value: object) -> str:
-    if isinstance(value, int | float):
-        return canonical(value) if math.isfinite(value) else "null"
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
-
-
-def _json_members(name: str, holds_times: bool, values: Sequence[object]) -> list[str]:
-    lead = json.dumps(name, ensure_ascii=False) + ":"
-    if holds_times:
-        return [f'{lead}"{text}"' if text else "" for text in _times(values)]
-    return ["" if value is None else lead + _json_text(value) for value in values]
-
-
-def _write_json(rows: Rows, out: BinaryIO, marks: tuple[str, str, str]) -> None:
-    first, between, last = marks
-    if not len(rows):
-        out.write(b"[]\n" if first else b"")
-        return
-    for i, block in enumerate(_blocks(rows)):
-        members = [_json_members(*column) for column in block]
-        objects = ["{" + ",".join(filter(None, row)) + "}" for row in zip(*members, strict=True)]
-        lines = (between if i else first) + between.join(objects)
-        out.write(lines.encode(errors="backslashreplace"))
-    out.write(last.encode())
 
 
 # --- table ------------------------------------------------------------------------------
@@ -258,16 +132,16 @@ def _shown(name: str, values: Sequence[object], holds_times: bool) -> _Shown:
     from rich.cells import cell_len
 
     is_size = name.endswith("_bytes")
-    is_number = not holds_times and all(value is None or _is_number(value) for value in values)
+    are_numbers = not holds_times and all(value is None or is_number(value) for value in values)
     if holds_times:
-        cells = _times(values)
-    elif is_size and is_number:
+        cells = time_texts(values)
+    elif is_size and are_numbers:
         cells = ["" if value is None else human_size(cast(float, value)) for value in values]
     else:
-        cells = ["" if value is None else visible(_text(value)) for value in values]
+        cells = ["" if value is None else visible(cell_text(value)) for value in values]
     heading = visible(name.removesuffix("_bytes") if is_size else name)
     width = max(map(cell_len, [heading, *cells]))
-    return _Shown(heading, cells, is_number, width, not (is_number or holds_times))
+    return _Shown(heading, cells, are_numbers, width, not (are_numbers or holds_times))
 
 
 def _groups(columns: list[_Shown], width: int | None) -> Iterator[list[_Shown]]:
@@ -364,7 +238,7 @@ def _arrow_column(arrow: Any, values: Sequence[object], holds_times: bool) -> An
         return arrow.array(values, arrow.timestamp("us", tz="UTC"))
     if present and all(isinstance(value, bool) for value in present):
         return arrow.array(values, arrow.bool_())
-    if all(map(_is_number, present)):
+    if all(map(is_number, present)):
         numbers = cast(list[int | float], present)
         if numbers and all(isinstance(number, int) and -(2**63) <= number < 2**63 for number in numbers):
             return arrow.array(values, arrow.int64())
@@ -372,7 +246,7 @@ def _arrow_column(arrow: Any, values: Sequence[object], holds_times: bool) -> An
             return arrow.array(
                 [None if value is None else float(cast(float, value)) for value in values], arrow.float64()
             )
-    return arrow.array([None if value is None else _text(value) for value in values], arrow.string())
+    return arrow.array([None if value is None else cell_text(value) for value in values], arrow.string())
 
 
 def _write_parquet(rows: Rows, out: BinaryIO) -> None:

@@ -10,9 +10,9 @@ from datetime import date
 from itertools import accumulate, groupby, pairwise
 
 from cli.output import visible
-from cli.times import US, format_duration, format_time
 from ingest.aggregate import Windows
 from ingest.reading import Column, Run, Value, canonical
+from ingest.times import US, format_duration, format_time
 
 NOTHING = "There is nothing to draw: no readings here.\n"
 LEAST_WIDTH = 24

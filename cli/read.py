@@ -73,9 +73,9 @@ def _query(
     tier: str,
     limit: int | None,
 ) -> Query:
-    from cli.times import parse_duration, parse_time
     from ingest.plan import Query, check
     from ingest.reading import Span
+    from ingest.times import parse_duration, parse_time
 
     now = now_us()
     if tier not in ("auto", "hot", "cold"):
@@ -91,7 +91,7 @@ def _query(
 
 
 def _print(found: Answer, asked: Query, fmt: str | None, output: Path | None) -> None:
-    from cli import output as render
+    from ingest import rows as render
     from ingest.reading import Run
 
     if found.windows is not None:
@@ -116,7 +116,7 @@ def _draw(found: Answer, asked: Query) -> None:
 
 
 def _tell(found: Answer, asked: Query) -> None:
-    from cli.times import format_time
+    from ingest.times import format_time
 
     cost = found.cost
     rows = 0 if found.run is None else len(found.run.ts_us)
@@ -163,7 +163,7 @@ def latest(
 
 
 def _row(name: str, run: Any) -> dict[str, Any]:
-    from cli.times import format_time
+    from ingest.times import format_time
 
     row: dict[str, Any] = {"sensor_id": name, "timestamp": None}
     if run is not None:

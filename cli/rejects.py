@@ -53,8 +53,8 @@ def list_rejects(
 
 
 def _dates(since: str | None, until: str | None) -> tuple[str | None, str | None]:
-    from cli.times import parse_time
     from ingest.keys import date_of
+    from ingest.times import parse_time
 
     now = now_us()
 
@@ -88,8 +88,8 @@ def show_reject(
 
     One that `rejects retry` has stored is found as well; stored_again tells when that was.
     """
-    from cli.times import format_time
     from ingest.reject import REASONS
+    from ingest.times import format_time
 
     store = find(stack).stores().rejects
     batch = store.failed_batch(reject_id)
@@ -236,8 +236,8 @@ def _retry(
 ) -> None:
     from itertools import chain
 
-    from cli.times import format_time
     from ingest import retry
+    from ingest.times import format_time
 
     before = "stored at {} already"
     rows = [
@@ -270,9 +270,9 @@ def _retry(
 
 
 def _row(one: Reject | FailedBatch) -> dict[str, Any]:
-    from cli.times import format_time
     from ingest.reject import Reject
     from ingest.retry import GIVEN_UP
+    from ingest.times import format_time
 
     if isinstance(one, Reject):
         return {

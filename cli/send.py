@@ -144,7 +144,7 @@ def simulate(
 
     With --via mqtt it returns when the broker has acknowledged every reading (QoS 1).
     """
-    from cli.times import parse_duration, parse_time
+    from ingest.times import parse_duration, parse_time
     from sensors import simulator
 
     pace = _speed(speed)

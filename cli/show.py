@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from cli.output import Rows
+    from ingest.rows import Rows
 
 
 def console() -> Console:
@@ -54,7 +54,7 @@ def write(rows: Rows, asked: str | None, output: Path | None) -> None:
 
 def records(found: list[dict[str, Any]], asked: str | None, output: Path | None) -> None:
     """Write a listing."""
-    from cli import output as render
+    from ingest import rows as render
 
     write(render.rows_of_records(found), asked, output)
 

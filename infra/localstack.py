@@ -25,8 +25,12 @@ ENDPOINT_URL = "http://127.0.0.1:4566"
 REGION = "us-east-1"
 EXPIRY_PATH = "/_aws/dynamodb/expired"
 HEALTHY_LIMIT_S = 180.0
-PARAMETERS: Mapping[str, str] = {"FunctionTimeoutS": "300", "ChunkGraceS": "300"}
-"""What the template is given here beyond what every target is."""
+PARAMETERS: Mapping[str, str] = {
+    "FunctionTimeoutS": "300",
+    "ChunkGraceS": "300",
+    "ApiFront": "function-url",
+}
+"""What the template is given here beyond what every target is; its free edition has no HTTP APIs."""
 FUNCTION_LIMIT_S = int(PARAMETERS["FunctionTimeoutS"])
 
 _PROBES: Mapping[str, str] = {

@@ -18,22 +18,12 @@ import pytest
 from hypothesis import given
 from pyarrow import parquet
 
-from cli.output import (
-    BLOCK_ROWS,
-    MOST_RICH_ROWS,
-    Format,
-    Rows,
-    choose_format,
-    human_size,
-    rows_of_records,
-    rows_of_run,
-    rows_of_windows,
-    write_rows,
-)
-from cli.times import format_time, parse_time
+from cli.output import MOST_RICH_ROWS, Format, choose_format, human_size, write_rows
 from ingest.aggregate import aggregate
 from ingest.errors import BadInput
 from ingest.reading import Column, Run, Value, canonical
+from ingest.rows import BLOCK_ROWS, Rows, rows_of_records, rows_of_run, rows_of_windows
+from ingest.times import format_time, parse_time
 from tests.strategies import runs
 
 T0_US = 1_386_018_900_000_000  # 2013-12-02T21:15:00Z

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.times import END_US, US, format_duration, format_time, parse_duration, parse_time
 from ingest.errors import BadInput
+from ingest.times import END_US, US, format_duration, format_time, parse_duration, parse_time
 
 NOW_US = 1_795_212_000_000_000  # 2026-11-20T22:00:00Z
 HOUR_US = 3600 * US
