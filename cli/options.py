@@ -70,6 +70,26 @@ Codec = Annotated[
     ),
 ]
 
+# --- what becomes of sensors that nobody knows ------------------------------------------
+
+
+def check_unknown_sensors(choice: str) -> str:
+    """The choice. Raises BadInput where there is no such one."""
+    if choice not in ("register", "refuse"):
+        raise BadInput(f"--unknown-sensors: {choice!r} is no choice; use register or refuse.")
+    return choice
+
+
+UnknownSensors = Annotated[
+    str,
+    typer.Option(
+        "--unknown-sensors",
+        metavar="register|refuse",
+        callback=check_unknown_sensors,
+        help="Sensors that are not registered: register them on first sight, or keep what they send as rejects.",
+    ),
+]
+
 # --- times of a deployment --------------------------------------------------------------
 
 Bucket = Annotated[str, typer.Option("--bucket", metavar="D", help="Width of a bucket.")]
@@ -90,7 +110,7 @@ ColdRetention = Annotated[
 
 def whole_s(text: str, name: str) -> int:
     """A duration in whole seconds, at least one. Raises BadInput naming the option."""
-    from cli.times import parse_duration
+    from ingest.times import parse_duration
 
     us = parse_duration(text, name)
     if us < 1_000_000 or us % 1_000_000:

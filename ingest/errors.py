@@ -34,6 +34,15 @@ class Refused(ThermoclineError):
     exit_code = 4
 
 
+class Conflict(Refused):
+    """The thing was changed since the caller read it. `current` is what it is now; None where the caller
+    cannot be told."""
+
+    def __init__(self, message: str, current: object = None) -> None:
+        super().__init__(message)
+        self.current = current
+
+
 class Partial(ThermoclineError):
     """Some of the work was done; the message says what was not."""
 
@@ -48,3 +57,7 @@ class Unavailable(ThermoclineError):
     """A service refused, throttled or did not answer, and waiting longer may help."""
 
     retry = True
+
+
+class Throttled(Unavailable):
+    """A service is there and refuses what exceeds its provisioned throughput."""

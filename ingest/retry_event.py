@@ -18,10 +18,11 @@ from ingest.kinesis_records import KPL_MAGIC, Record, failures, records
 from ingest.reject import Reject
 from ingest.stores import HotStore, Registry, RemainingMs
 from ingest.write import LEAST_GROUP_MS, Stored, store_batch
+from ingest.write_unknown import ClosedRegistry
 
 SOURCE = "thermocline.retry"
 """`source` of the events that carry rejects."""
-MOST_PROBLEMS = 1_100
+MOST_PROBLEMS = 2_100
 """How many problems of one payload are told apart; a user record has fewer."""
 _RECORD_BYTES = 400
 """More than an event's record weighs beside its data."""
@@ -148,7 +149,7 @@ def store_again(
     event: Mapping[str, Any],
     *,
     hot: HotStore,
-    registry: Registry,
+    registry: Registry | ClosedRegistry,
     layout: Layout,
     now_s: int,
     remaining_ms: RemainingMs,

@@ -22,6 +22,7 @@ from ingest.reading import Column, Run, concat, merge, settle, take
 from ingest.reject import Problem, Reject
 from ingest.stores import HotStore, Registry, RejectKeeper, RemainingMs
 from ingest.wire import decode_all
+from ingest.write_unknown import ClosedRegistry, unknown_sensors
 
 MOST_VALUES_AT_ONCE = 2_000_000
 """A batch that decodes to more is stored in several groups of records, so that memory stays bounded."""
@@ -74,10 +75,11 @@ class _Group:
     """Consecutive records of a batch that are stored together, under a batch id of their own.
 
     `values` counts what was read: values, and as many as weigh the same as all else. `weight` is
-    what that takes of memory and time, in values.
+    what that takes of memory and time, in values. `named` holds the sensors of each record.
     """
 
     records: list[Record] = field(default_factory=list[Record])
+    named: list[list[str]] = field(default_factory=list[list[str]])
     runs: dict[str, list[Run]] = field(default_factory=dict[str, list[Run]])
     rejects: list[Reject] = field(default_factory=list[Reject])
     values: int = 0
@@ -88,7 +90,7 @@ def store_batch(
     records: Sequence[Record],
     *,
     hot: HotStore,
-    registry: Registry,
+    registry: Registry | ClosedRegistry,
     rejects: RejectKeeper,
     layout: Layout,
     now_s: int,
@@ -97,9 +99,10 @@ def store_batch(
 ) -> Stored:
     """Store every reading of the batch, keep every reject, and say what was done.
 
-    `now_s` is the time of writing (epoch seconds), `codec` that of new chunks. Safe to repeat in any grouping. Raises
-    Unavailable where a service cannot be outlasted; the batch is then to be repeated whole.
-    Where only time runs short, `failed_sequence` names the first record left undone.
+    `now_s` is the time of writing (epoch seconds), `codec` that of new chunks. Unknown sensors are added to
+    the registry; where that is closed, their readings are refused. Safe to repeat in any grouping. Raises
+    Unavailable where a service cannot be outlasted; the batch is then to be repeated whole. Where only time
+    runs short, `failed_sequence` names the first record left undone.
     """
     stored = Stored()
     terms = _Terms(layout.at(now_s), now_s, codec)
@@ -140,11 +143,9 @@ def _decode_into(group: _Group, record: Record) -> None:
         unexpected = Problem("unexpected", f"{type(error).__name__} while decoding")
         runs, problems, wrapped = [], [("0", record.data, unexpected)], False
     before = group.values
+    group.named.append([run.sensor_id for run in runs])
     if problems:
-        hashes: dict[bytes, str] = {}
-        group.rejects.extend(
-            _reject(record, offset, payload, problem, hashes) for offset, payload, problem in problems
-        )
+        group.rejects.extend(_rejects(record, problems))
         group.values += RUN_WEIGHT * len(problems)
         group.weight += RUN_WEIGHT * (sum(problem.count for _, _, problem in problems) - len(problems))
     found = group.runs
@@ -200,6 +201,13 @@ def _join(runs: list[Run]) -> Run:
     return settle(runs[0].sensor_id, ts_us, columns, arrival_ms if isinstance(arrival_ms, int) else 0)
 
 
+def _rejects(record: Record, problems: Sequence[tuple[str, bytes, Problem]]) -> Iterator[Reject]:
+    """The problems of a record, with place and payload, as they are kept."""
+    hashes: dict[bytes, str] = {}
+    for offset, payload, problem in problems:
+        yield _reject(record, offset, payload, problem, hashes)
+
+
 def _reject(
     record: Record, offset: str, payload: bytes, problem: Problem, hashes: dict[bytes, str]
 ) -> Reject:
@@ -232,7 +240,7 @@ def _store_group(
     group: _Group,
     stored: Stored,
     hot: HotStore,
-    registry: Registry,
+    registry: Registry | ClosedRegistry,
     rejects: RejectKeeper,
     terms: _Terms,
     remaining_ms: RemainingMs,
@@ -242,6 +250,8 @@ def _store_group(
     sequences = [record.sequence for record in group.records]
     period = terms.period
     made = f"{period.archive_after_s} {period.hot_retention_s} {group.values} {len(group.rejects)}"
+    if isinstance(registry, ClosedRegistry):
+        made += _refuse_unknown(group, registry)
     batch = keys.batch_id(
         first.stream_arn, first.shard_id, period.bucket_s, sequences, writer(terms.codec), made
     )
@@ -253,7 +263,9 @@ def _store_group(
     new_sensors = 0
     if by_slot:
         first_seen = {sensor_id: min(map(_least_arrival, runs)) for sensor_id, runs in group.runs.items()}
-        new_sensors, units = registry.register(first_seen, remaining_ms)
+        units = 0.0
+        if not isinstance(registry, ClosedRegistry):
+            new_sensors, units = registry.register(first_seen, remaining_ms)
         spent = {"registry": units} | _put_in_order(by_slot, batch, now_s, hot, remaining_ms)
         for name, count in spent.items():
             stored.units[name] = stored.units.get(name, 0.0) + count
@@ -269,6 +281,25 @@ def _store_group(
     if arrivals:
         oldest = stored.oldest_arrival_ms
         stored.oldest_arrival_ms = min(arrivals) if oldest is None else min(oldest, *arrivals)
+
+
+def _refuse_unknown(group: _Group, registry: ClosedRegistry) -> str:
+    """Make rejects of what the group holds of unknown sensors. What the batch's name must tell of that:
+    nothing where there are none, else which, since a repeat may refuse others."""
+    unknown = registry.unknown(group.runs)
+    if not unknown:
+        return ""
+    for sensor_id in unknown:
+        del group.runs[sensor_id]
+    for record, named in zip(group.records, group.named, strict=True):
+        if not unknown.isdisjoint(named):
+            try:
+                problems = unknown_sensors(record, unknown)
+            except Exception as error:  # noqa: BLE001 - no bytes may stop the batch; they are kept and named
+                detail = f"{type(error).__name__} while refusing unknown sensors"
+                problems = [("0", record.data, Problem("unexpected", detail))]
+            group.rejects.extend(_rejects(record, problems))
+    return f" {keys.sensors_digest(unknown)}"
 
 
 def _put_in_order(

@@ -12,6 +12,7 @@ from ingest.kinesis_records import failures, records
 from ingest.retry_event import is_retry, store_again
 from ingest.stores import HotStore, Registry, RejectKeeper, RemainingMs
 from ingest.write import Stored, store_batch
+from ingest.write_unknown import ClosedRegistry
 from lambdas import _door
 
 SERVICE = "store_readings"
@@ -22,7 +23,7 @@ _metrics = _door.metrics(SERVICE)
 def handle(
     event: Mapping[str, Any],
     hot: HotStore,
-    registry: Registry,
+    registry: Registry | ClosedRegistry,
     rejects: RejectKeeper,
     layout: Layout,
     now_s: int,
@@ -45,7 +46,7 @@ def handle(
 def respond(
     event: Mapping[str, Any],
     hot: HotStore,
-    registry: Registry,
+    registry: Registry | ClosedRegistry,
     rejects: RejectKeeper,
     layout: Layout,
     now_s: int,
@@ -112,7 +113,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     stored, answer = respond(
         event,
         stores.hot,
-        stores.registry,
+        stores.registry if settings.unknown_sensors == "register" else ClosedRegistry(stores.registry),
         stores.rejects,
         layout,
         written_s,

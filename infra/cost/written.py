@@ -107,7 +107,7 @@ def written(fleet: Fleet, sent: Traffic, samples: Samples) -> Written:
         registry_bytes=fleet.sensors * (sensor_bytes(name) + ITEM_BYTES),
         chunk_reads=chunks.read_units,
         manifest_reads=batched.batches * size_bytes / READ_UNIT_BYTES + slots + SCHEDULED,
-        registry_reads=batched.batches * asked * 0.5,
+        registry_reads=batched.batches * (asked + 1) * 0.5,  # one more: how many sensors were deleted
         catalog_reads=segments * max(1.0, a_day / 2 * entry_bytes / READ_UNIT_BYTES),
         layout_reads=min(batched.batches, sent.concurrency * MONTH_S / LAYOUT_AGE_S),
     )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from ingest.chunk import Chunk
 from ingest.failed_batch import FailedBatch
@@ -14,9 +14,10 @@ from ingest.keys import Key, Layout
 from ingest.manifest import Manifest
 from ingest.reading import Span
 from ingest.reject import Reject
-
-RemainingMs = Callable[[], int]
-"""How many milliseconds a call may still take before its caller is stopped."""
+from ingest.sensor import Sensor as Sensor
+from ingest.stores._people import Registry as Registry
+from ingest.stores._people import RemainingMs as RemainingMs
+from ingest.stores._people import TokenStore as TokenStore
 
 
 @dataclass(slots=True)
@@ -244,36 +245,6 @@ class ObjectHead:
     etag: str
     modified_s: int
     metadata: dict[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, slots=True)
-class Sensor:
-    """One entry of the registry."""
-
-    sensor_id: str
-    first_seen_ms: int
-    name: str = ""
-    units: dict[str, str] = field(default_factory=dict[str, str])
-    labels: dict[str, str] = field(default_factory=dict[str, str])
-    place: dict[str, Any] = field(default_factory=dict[str, Any])
-    version: int = 1
-
-
-class Registry(Protocol):
-    """Which sensors exist. Raises Unavailable."""
-
-    def register(self, first_seen_ms: Mapping[str, int], remaining_ms: RemainingMs) -> tuple[int, float]:
-        """Add the sensors that are unknown, leaving known ones as they are; how many were new,
-        and the write units consumed."""
-        ...
-
-    def get(self, sensor_id: str) -> Sensor | None:
-        """One sensor, or None."""
-        ...
-
-    def all(self, prefix: str = "") -> Iterable[Sensor]:
-        """Every sensor whose id begins with the prefix, sorted by id."""
-        ...
 
 
 class RejectKeeper(Protocol):

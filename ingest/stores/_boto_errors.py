@@ -20,6 +20,7 @@ _CREDENTIALS = "Renew or correct the AWS credentials and try again."
 TABLE: dict[str, tuple[type[ThermoclineError], str]] = {
     "NoSuchKey": (NotFound, _GONE),
     "NoSuchBucket": (NotFound, _GONE),
+    "NoSuchUpload": (NotFound, "It is complete, was given up, or was never begun. Begin another one."),
     "NotFound": (NotFound, _GONE),
     "404": (NotFound, _GONE),
     "ResourceNotFoundException": (NotFound, _GONE),
@@ -47,6 +48,14 @@ def code_of(error: BaseException) -> str:
     if not isinstance(error, _botocore.ClientError):
         return ""
     return str(cast(Any, error).response.get("Error", {}).get("Code", ""))
+
+
+def is_lost_race(error: BaseException) -> bool:
+    """Whether a transaction was cancelled because an item is not as it must be."""
+    if code_of(error) != "TransactionCanceledException":
+        return False
+    reasons: list[Any] = cast(Any, error).response.get("CancellationReasons") or []
+    return any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons)
 
 
 @contextmanager

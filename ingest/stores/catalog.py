@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ingest import keys
@@ -11,7 +11,7 @@ from ingest.item import Attribute
 from ingest.keys import Key
 from ingest.reading import Span
 from ingest.stores import Entry, Segment, Superseded
-from ingest.stores._boto_errors import code_of, translated
+from ingest.stores._boto_errors import is_lost_race, translated
 from ingest.stores.catalog_entry import (
     date_ranges,
     decode_entry,
@@ -239,16 +239,9 @@ class DynamoCatalog:
             try:
                 self._client.transact_write_items(TransactItems=actions)
             except self._client.exceptions.ClientError as error:
-                if _is_lost_race(error):
+                if is_lost_race(error):
                     raise Refused(f"{what} in table {self._table} was refused. {LOST_RACE}") from error
                 raise
-
-
-def _is_lost_race(error: Any) -> bool:
-    """Whether a transaction was cancelled because an entry is not as it must be."""
-    reasons: Iterable[Any] = error.response.get("CancellationReasons") or []
-    cancelled = code_of(error) == "TransactionCanceledException"
-    return cancelled and any(reason.get("Code") == "ConditionalCheckFailed" for reason in reasons)
 
 
 def _item_key(key: Key) -> dict[str, Attribute]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,12 +11,14 @@ from typing import Any, cast
 import boto3 as _boto3
 from botocore.config import Config
 
-from ingest.settings import Settings
+from ingest.settings import Settings, endpoint_from_env
+from ingest.stores.blobs import S3BlobStore
 from ingest.stores.catalog import DynamoCatalog
 from ingest.stores.cold import S3ColdStore
 from ingest.stores.hot import DynamoHotStore
 from ingest.stores.registry import DynamoRegistry
 from ingest.stores.rejects import S3RejectStore
+from ingest.stores.tokens import DynamoTokens
 
 _boto: Any = cast(Any, _boto3)
 
@@ -29,6 +32,8 @@ class Stores:
     cold: S3ColdStore
     rejects: S3RejectStore
     registry: DynamoRegistry
+    tokens: DynamoTokens
+    blobs: S3BlobStore
 
 
 def client(
@@ -47,11 +52,12 @@ def client(
         "max_pool_connections": 32,
         "user_agent": "thermocline",  # botocore's own text is put together anew, twice, for each request
     }
+    if service == "s3":  # links are signed for the host they name: the region's own, and as every region takes it
+        here = endpoint_url or endpoint_from_env()
+        defaults |= {"signature_version": "s3v4", "s3": {"addressing_style": "path" if here else "virtual"}}
     local: dict[str, Any] = {}
     if endpoint_url is not None:
         local = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        if service == "s3":
-            defaults["s3"] = {"addressing_style": "path"}
     return _boto.client(
         service, endpoint_url=endpoint_url, region_name=region, config=Config(**(defaults | options)), **local
     )
@@ -67,4 +73,6 @@ def stores(settings: Settings, *, endpoint_url: str | None = None, region: str |
         cold=S3ColdStore(s3, settings.archive_bucket),
         rejects=S3RejectStore(S3ColdStore(s3, settings.rejects_bucket)),
         registry=DynamoRegistry(dynamodb, settings.table),
+        tokens=DynamoTokens(dynamodb, settings.table, secrets.token_bytes),
+        blobs=S3BlobStore(s3, settings.archive_bucket),
     )

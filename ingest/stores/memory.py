@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -15,7 +15,7 @@ from ingest.item import Attribute, Item, item_size, write_units
 from ingest.keys import Key, Layout
 from ingest.manifest import Manifest, decode_layout, decode_manifest, encode_layout
 from ingest.reading import Span
-from ingest.stores import Entry, ObjectHead, Page, RemainingMs, Segment, Sensor, Superseded
+from ingest.stores import Entry, ObjectHead, Page, RemainingMs, Segment, Superseded
 from ingest.stores.catalog import ACTIONS_PER_SWAP, LOST_RACE
 from ingest.stores.catalog_entry import (
     date_ranges,
@@ -27,7 +27,9 @@ from ingest.stores.catalog_entry import (
     superseding,
     visible,
 )
-from ingest.stores.registry import encode_sensor
+from ingest.stores.memory_api import MemoryRegistry, MemoryTokens
+
+__all__ = ["MemoryRegistry", "MemoryTokens"]  # importable from here, too
 
 PAGE_BYTES = 1_048_576
 """A Query page holds at most 1 MB ("Paginating table query results")."""
@@ -278,25 +280,3 @@ class MemoryColdStore:
             return self.objects[name]
         except KeyError as error:
             raise NotFound(f"There is no object {name}. Check the name.") from error
-
-
-class MemoryRegistry:
-    """Which sensors exist."""
-
-    def __init__(self) -> None:
-        self.sensors: dict[str, Sensor] = {}
-
-    def register(self, first_seen_ms: Mapping[str, int], remaining_ms: RemainingMs) -> tuple[int, float]:
-        """Add the sensors that are unknown; how many were new, and the write units."""
-        del remaining_ms
-        new = [Sensor(name, seen) for name, seen in first_seen_ms.items() if name not in self.sensors]
-        self.sensors |= {sensor.sensor_id: sensor for sensor in new}
-        return len(new), float(sum(write_units(item_size(encode_sensor(sensor))) for sensor in new))
-
-    def get(self, sensor_id: str) -> Sensor | None:
-        """One sensor, or None."""
-        return self.sensors.get(sensor_id)
-
-    def all(self, prefix: str = "") -> Iterable[Sensor]:
-        """Every sensor whose id begins with the prefix, sorted by id."""
-        return [self.sensors[name] for name in sorted(self.sensors) if name.startswith(prefix)]

@@ -20,6 +20,7 @@ from infra.local.counters import Counters
 from infra.local.lanes import Tracker
 from ingest.errors import Corrupt, NotFound, Unavailable
 from ingest.keys import DAY_S
+from ingest.stores.blobs import S3BlobStore
 from ingest.stores.catalog import DynamoCatalog
 from ingest.stores.cold import S3ColdStore
 from ingest.stores.connect import Stores
@@ -27,6 +28,7 @@ from ingest.stores.hot import DynamoHotStore
 from ingest.stores.memory import MemoryColdStore, MemoryHotStore
 from ingest.stores.registry import DynamoRegistry
 from ingest.stores.rejects import S3RejectStore
+from ingest.stores.tokens import DynamoTokens
 from tests.checkup import NAMES, Refusing, refused
 from tests.world import HOUR_S, NOW_S, USUAL
 
@@ -180,6 +182,8 @@ def test_whoever_may_nothing_gets_warnings_that_name_every_permission() -> None:
         cold=S3ColdStore(client, "a"),
         rejects=S3RejectStore(S3ColdStore(client, "r")),
         registry=DynamoRegistry(client, "t"),
+        tokens=DynamoTokens(client, "t", bytes),
+        blobs=S3BlobStore(client, "a"),
     )
     sources = Sources(lambda _: client, stores, NAMES, None, lambda: NOW_S)
     found = list(examine(sources, 20, Progress(lambda _: None, lambda: None)))

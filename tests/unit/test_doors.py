@@ -114,6 +114,17 @@ class TestStoreReadings:
         assert metrics["not_json: RejectsByReason"] == metrics["ts_out_of_range: RejectsByReason"] == 1
 
     @pytest.mark.parametrize("spoken", [store_readings], indirect=True)
+    def test_where_unknown_sensors_are_refused_the_handler_registers_none(self, world, spoken, monkeypatch):
+        world.registry.register({"press-7": 1}, plenty)
+        closed = Settings("table", "archive", "rejects", unknown_sensors="refuse")
+        monkeypatch.setattr(_door, "deployment", lambda: (closed, world))
+        store_readings.handler(event("kinesis"), CONTEXT)
+        (line,) = spoken.lines()
+        assert (line["readings"], line["new_sensors"]) == (4, 0)
+        assert line["rejects"] == {"not_json": 1, "ts_out_of_range": 1, "unknown_sensor": 1}
+        assert list(world.registry.sensors) == ["press-7"]
+
+    @pytest.mark.parametrize("spoken", [store_readings], indirect=True)
     @pytest.mark.parametrize(
         "odd", [{}, {"Records": []}, {"Records": [{}]}, {"Records": [None, 5]}, {"Records": 7}]
     )
