@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ingest import segment as segment_format
 from ingest.aggregate import Windows, aggregate
@@ -12,6 +13,7 @@ from ingest.errors import NotFound, Unavailable
 from ingest.keys import Layout
 from ingest.plan import Query, check, plan
 from ingest.reading import EARLIEST_US, Run, Span, clip, merge, select, take
+from ingest.segment_read import Footer
 from ingest.stores import Catalog, ColdStore, HotStore, Segment
 
 ATTEMPTS = 4
@@ -59,22 +61,54 @@ class Sources:
     clock: Callable[[], float]
 
 
-def answer(query: Query, sources: Sources, now_s: float) -> Answer:
+class TooMuch(Exception):
+    """A span holds more than the caller takes at once; it may ask for a shorter one. `cost` is what was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cost = Cost()
+
+
+class Watch(Protocol):
+    """Told what an answer reads, while it does. Any method may raise TooMuch, which ends the answer."""
+
+    def coming(self, footer: Footer, picked: Sequence[int], sensor_id: str, span: Span) -> None:
+        """Row groups of a segment that are about to be read; from several threads."""
+        ...
+
+    def read(self, runs: Sequence[Run]) -> None:
+        """Runs that were read, clipped to the span; from several threads."""
+        ...
+
+    def found(self, hot: Sequence[Run], cold: Sequence[Run]) -> None:
+        """All that the answer is made of, by tier, before it is merged."""
+        ...
+
+
+def answer(query: Query, sources: Sources, now_s: float, watch: Watch | None = None) -> Answer:
     """The readings of one sensor in the half-open span, from both tiers, none twice.
 
     Hot is read before the catalog: what expires meanwhile was catalogued before. Raises
-    BadInput naming the part of the query that is wrong, Unavailable, Corrupt.
+    BadInput naming the part of the query that is wrong, Unavailable, Corrupt, and whatever
+    `watch` raises.
     """
     began_s = sources.clock()
     check(query)
     planned = plan(query, sources.layout, now_s)
     found = Answer(None)
-    runs: list[Run] = []
-    if planned.hot is not None:
-        runs.extend(_read_hot(query.sensor_id, planned.hot, planned.widest_bucket_s, sources, found))
-    if planned.cold is not None:
-        runs.extend(_read_cold(query, planned.cold, sources, now_s, found))
-    run = _joined(runs, query)
+    hot: list[Run] = []
+    cold: list[Run] = []
+    try:
+        if planned.hot is not None:
+            hot = _read_hot(query.sensor_id, planned.hot, planned.widest_bucket_s, sources, found, watch)
+        if planned.cold is not None:
+            cold = _read_cold(query, planned.cold, sources, now_s, found, watch)
+    except TooMuch as stopped:
+        stopped.cost = found.cost
+        raise
+    if watch is not None:
+        watch.found(hot, cold)
+    run = _joined([*hot, *cold], query)
     if run is not None and query.every_us is not None:
         windows = aggregate(run, query.every_us, query.aggregates or ("mean",))
         if query.limit is not None and len(windows.start_us) > query.limit:
@@ -98,14 +132,19 @@ def _joined(runs: Sequence[Run], query: Query) -> Run | None:
     return chosen if chosen.ts_us else None
 
 
-def _read_hot(sensor_id: str, span: Span, widest_bucket_s: int, sources: Sources, found: Answer) -> list[Run]:
+def _read_hot(
+    sensor_id: str, span: Span, widest_bucket_s: int, sources: Sources, found: Answer, watch: Watch | None
+) -> list[Run]:
     runs: list[Run] = []
     for page in sources.hot.read(sensor_id, span, widest_bucket_s):
         found.cost.items += page.items
         found.cost.read_units += page.read_units
         found.cost.bytes += page.size_bytes
         found.cost.requests += 1
-        runs.extend(clip(chunk.run, span) for chunk in page.chunks)
+        clipped = [clip(chunk.run, span) for chunk in page.chunks]
+        if watch is not None:
+            watch.read(clipped)
+        runs.extend(clipped)
     found.hot_rows = sum(len(run.ts_us) for run in runs)
     return runs
 
@@ -117,7 +156,9 @@ def _segments(span: Span, sensor_id: str, sources: Sources, now_s: float) -> lis
     return [found for found in sources.catalog.find(span, sensor_id) if found.written_s > oldest_s]
 
 
-def _read_cold(query: Query, span: Span, sources: Sources, now_s: float, found: Answer) -> list[Run]:
+def _read_cold(
+    query: Query, span: Span, sources: Sources, now_s: float, found: Answer, watch: Watch | None
+) -> list[Run]:
     """Runs of the span's segments. An object that is gone sends the reader back to the catalog."""
     runs: dict[str, list[Run]] = {}
     for _ in range(ATTEMPTS):
@@ -125,7 +166,7 @@ def _read_cold(query: Query, span: Span, sources: Sources, now_s: float, found: 
         listed = {segment.name for segment in segments}
         runs = {name: kept for name, kept in runs.items() if name in listed}
         missing = [segment for segment in segments if segment.name not in runs]
-        read = _read_segments(missing, query, span, sources, found.cost)
+        read = _read_segments(missing, query, span, sources, found.cost, watch)
         runs |= {name: given for name, given in read.items() if given is not None}
         if None in read.values():
             continue
@@ -143,30 +184,39 @@ def _objects_missing() -> Unavailable:
 
 
 def _read_segments(
-    segments: Sequence[Segment], query: Query, span: Span, sources: Sources, cost: Cost
+    segments: Sequence[Segment],
+    query: Query,
+    span: Span,
+    sources: Sources,
+    cost: Cost,
+    watch: Watch | None,
 ) -> dict[str, list[Run] | None]:
     """Each segment's runs by its name, None where its object is gone; several are read at once."""
     costs = [Cost() for _ in segments]
 
     def read(segment: Segment, its_cost: Cost) -> list[Run] | None:
         try:
-            return _read_segment(segment, query, span, sources, its_cost)
+            return _read_segment(segment, query, span, sources, its_cost, watch)
         except NotFound:
             return None
 
-    if len(segments) > 1:
-        with ThreadPoolExecutor(min(SEGMENTS_AT_ONCE, len(segments))) as pool:
-            read_runs = list(pool.map(read, segments, costs))
-    else:
-        read_runs = list(map(read, segments, costs))
-    for its_cost in costs:
-        cost.objects += its_cost.objects
-        cost.requests += its_cost.requests
-        cost.bytes += its_cost.bytes
+    try:
+        if len(segments) > 1:
+            with ThreadPoolExecutor(min(SEGMENTS_AT_ONCE, len(segments))) as pool:
+                read_runs = list(pool.map(read, segments, costs))
+        else:
+            read_runs = list(map(read, segments, costs))
+    finally:
+        for its_cost in costs:
+            cost.objects += its_cost.objects
+            cost.requests += its_cost.requests
+            cost.bytes += its_cost.bytes
     return {segment.name: given for segment, given in zip(segments, read_runs, strict=True)}
 
 
-def _read_segment(segment: Segment, query: Query, span: Span, sources: Sources, cost: Cost) -> list[Run]:
+def _read_segment(
+    segment: Segment, query: Query, span: Span, sources: Sources, cost: Cost, watch: Watch | None = None
+) -> list[Run]:
     cost.objects += 1
 
     def read_range(start: int, end: int) -> bytes:
@@ -175,9 +225,16 @@ def _read_segment(segment: Segment, query: Query, span: Span, sources: Sources, 
         cost.bytes += len(data)
         return data
 
-    return segment_format.read_runs(
-        read_range, segment.size_bytes, segment.footer_bytes, query.sensor_id, span, query.metrics
+    def coming(footer: Footer, picked: Sequence[int]) -> None:
+        if watch is not None:
+            watch.coming(footer, picked, query.sensor_id, span)
+
+    runs = segment_format.read_runs(
+        read_range, segment.size_bytes, segment.footer_bytes, query.sensor_id, span, query.metrics, coming
     )
+    if watch is not None:
+        watch.read(runs)
+    return runs
 
 
 def _first_windows(windows: Windows, count: int) -> Windows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, BinaryIO, cast
@@ -142,16 +142,20 @@ def read_runs(
     sensor_id: str | None = None,
     span: Span | None = None,
     metrics: Sequence[str] = (),
+    coming: Callable[[Footer, Sequence[int]], None] | None = None,
 ) -> list[Run]:
     """As `decode`, reading only what is needed: the footer, then the row groups that may match.
 
     One read for an object of at most WHOLE_BYTES, else one for the footer and one for each
     stretch of neighbouring row groups. `footer_bytes` is a guess that costs one more read
-    where it is too small; 0 where unknown. Every byte read is checked. Raises Corrupt.
+    where it is too small; 0 where unknown. Every byte read is checked. `coming` is told the
+    row groups before they are read, and may raise. Raises Corrupt.
     """
     source = Source(read_range, size_bytes)
     footer = read_footer(source, footer_bytes)
     picked = footer.pick(sensor_id, span, metrics)
+    if coming is not None:
+        coming(footer, picked)
     return list(_runs(read_table(source, footer, picked), sensor_id, span, metrics)) if picked else []
 
 

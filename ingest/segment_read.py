@@ -110,8 +110,27 @@ class Footer:
             picked.append(index)
         return picked
 
+    def sensors(self, index: int) -> tuple[str, str]:
+        """The first and the last sensor of a row group."""
+        return self._sensors(index)
+
     def _sensors(self, index: int) -> tuple[str, str]:
         return self._bounds(self.parquet.row_group(index), "sensor_id")
+
+    def expected(self, index: int, sensor_id: str, span: Span) -> float:
+        """About how many rows of the sensor and the span a row group holds, as if they were spread evenly
+        over its time; 0 for a group it shares with other sensors, of which there are two at most."""
+        if self._sensors(index) != (sensor_id, sensor_id):
+            return 0.0
+        times = self.times(index)
+        held = times.overlap(span)
+        rows: int = self.parquet.row_group(index).num_rows
+        return rows * (held.end_us - held.start_us) / (times.end_us - times.start_us)
+
+    def times(self, index: int) -> Span:
+        """From a row group's first instant to its last."""
+        low, high = self._bounds(self.parquet.row_group(index), "ts")
+        return Span(low, high + 1)
 
     def present(self, picked: Sequence[int]) -> list[str]:
         """The columns in which something of the row groups may be not null."""

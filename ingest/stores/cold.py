@@ -55,6 +55,12 @@ class S3ColdStore:
             metadata={str(key).lower(): str(value) for key, value in answer.get("Metadata", {}).items()},
         )
 
+    def presign(self, name: str, seconds: int) -> str:
+        """A link by which anybody can read the object for that many seconds, whether it is there or not."""
+        request = {"Bucket": self._bucket, "Key": name}
+        with translated(f"Making a link to object {name} of bucket {self._bucket}"):
+            return str(self._client.generate_presigned_url("get_object", Params=request, ExpiresIn=seconds))
+
     def names(self, prefix: str) -> Iterator[str]:
         """Names of the objects under a prefix, sorted."""
         request = {"Bucket": self._bucket, "Prefix": prefix}
