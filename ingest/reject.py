@@ -22,6 +22,7 @@ MOST_INFLATED_BYTES = 256 * 1024 * 1024
 
 REASONS: dict[str, str] = {
     "bad_base64": "The record's data is not base64; look at what put the event together, then send it again.",
+    "bad_line": "A line is not InfluxDB line protocol; the detail says at which column. Correct the sender.",
     "bad_metric_name": "A metric's name must match [A-Za-z_][A-Za-z0-9_.-]{0,63}; rename it at the sender.",
     "bad_sensor_id": (
         "A sensor id must match [A-Za-z0-9][A-Za-z0-9._:/-]{0,127} without `..` and empty path parts; "
@@ -43,9 +44,13 @@ REASONS: dict[str, str] = {
     "kpl_truncated": "An aggregated record is too short to hold its checksum; send it again.",
     "length_mismatch": "A column is longer or shorter than the run's times; send one value (or null) per instant.",
     "missing_field": "A required field is missing; send sensor_id, a time and metrics.",
+    "name_conflict": (
+        "Two series of line protocol have a value for the same sensor, metric and instant, and only one can be kept; "
+        "give each a tag sensor_id of its own."
+    ),
     "no_metrics": "A reading has no metric with a value; send at least one, or do not send the reading.",
     "not_finite": "The value is NaN or infinite; leave the metric out where there is no measurement.",
-    "not_json": "The payload is not JSON; send one of the formats that FORMATS.md lists.",
+    "not_json": "The payload is neither JSON nor line protocol; send one of the formats that FORMATS.md lists.",
     "not_utf8": "The payload or a text value is not valid UTF-8; encode it as UTF-8.",
     "number_out_of_range": (
         "The number's magnitude is outside 1e-130 to 9.99e125, which DynamoDB cannot hold; scale it or send text."
@@ -61,6 +66,10 @@ REASONS: dict[str, str] = {
     ),
     "unexpected": "The decoder failed on these bytes, which is an error of ours; report it with the payload.",
     "unknown_format": "The JSON is none of the formats that FORMATS.md lists; correct the sender.",
+    "unknown_sensor": (
+        "The sensor is not registered, and this deployment refuses such ones; add it with `thermocline sensors set`, "
+        "then `thermocline rejects retry`."
+    ),
     "wrong_type": "A field or value has a type that cannot be stored; send numbers, booleans or text.",
 }
 """Every reason code, with what it means and what to do next."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import accumulate, zip_longest
 from typing import Any, cast
 
 import msgspec
 
 from ingest import instant
+from ingest.columnar import COLUMNAR, Columnar, read_columns
 from ingest.envelope import Addressed, Unopened, is_addressed, is_wrapped, open_address, unwrap
 from ingest.gather import (
     MOST_READINGS,
@@ -18,33 +18,20 @@ from ingest.gather import (
     TooMuch,
     Unreadable,
     Unusable,
-    clean_column,
     good_sensor_id,
     kind_name,
-    only,
-    shown,
 )
-from ingest.reading import MAX_INT_DIGITS, Column, Run
+from ingest.line_protocol import is_line_protocol, read_lines
+from ingest.reading import MAX_INT_DIGITS, Run
 from ingest.reject import Problem
 from ingest.senml import is_pack, read_pack
 from ingest.usual import READING, Reading, is_columnar, usual_reading, usual_readings, usual_run
-
-
-class _Columnar(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A run as a JSON object; what our own publisher sends."""
-
-    sensor_id: str
-    t0_us: int
-    dt_us: list[Any] | int
-    metrics: dict[str, list[Any]]
-
 
 MOST_OPENED_BYTES = 32 * 1024 * 1024
 """What the user records of one Kinesis record may inflate to; the one that passes it is the last to be opened."""
 MOST_TOLD_APART = 10_000
 """How many problems of one Kinesis record are told apart; then there is one for each user record and reason."""
 
-_COLUMNAR = msgspec.json.Decoder(_Columnar)
 _ANY = msgspec.json.Decoder(Any)
 _SPACE = b" \t\r\n"
 
@@ -116,25 +103,31 @@ def decode_all(payloads: Sequence[bytes], arrival_ms: int) -> tuple[list[Run], l
         return together, []
     runs: list[Run] = []
     problems: list[tuple[int, Problem]] = []
+    for position, found, wrong in decode_each(payloads, arrival_ms):
+        runs.extend(found)
+        if wrong:
+            told = _by_reason(wrong) if len(problems) + len(wrong) > MOST_TOLD_APART else wrong
+            problems.extend((position, problem) for problem in told)
+    return runs, problems
+
+
+def decode_each(payloads: Sequence[bytes], arrival_ms: int) -> Iterator[tuple[int, list[Run], list[Problem]]]:
+    """As `decode_all`, user record by user record: its position, its runs and its problems; bounded in what
+    they inflate to."""
     opened_bytes = 0
     for position, payload in enumerate(payloads):
         run = usual_run(payload, arrival_ms) if is_columnar(payload) else None
         if run is not None:
-            runs.append(run)
-            continue
-        if not (is_wrapped(payload) or is_addressed(payload)):
-            found, wrong = decode(payload, arrival_ms)
+            yield position, [run], []
+        elif not (is_wrapped(payload) or is_addressed(payload)):
+            yield position, *decode(payload, arrival_ms)
         elif opened_bytes < MOST_OPENED_BYTES:
             found, wrong, body_bytes = _decode(payload, arrival_ms)
             opened_bytes += body_bytes
+            yield position, found, wrong
         else:
             detail = f"those before it in the stream record inflate to {opened_bytes} bytes"
-            found, wrong = [], [Problem("inflate_limit", detail)]
-        runs.extend(found)
-        if len(problems) + len(wrong) > MOST_TOLD_APART:
-            wrong = _by_reason(wrong)
-        problems.extend((position, problem) for problem in wrong)
-    return runs, problems
+            yield position, [], [Problem("inflate_limit", detail)]
 
 
 def _by_reason(problems: Sequence[Problem]) -> list[Problem]:
@@ -150,21 +143,20 @@ def _by_reason(problems: Sequence[Problem]) -> list[Problem]:
 
 
 def _read(gather: Gather, body: bytes) -> None:
-    if b"\n" not in body:
-        gather.attempt(_read_document, body)
-        return
-    body = body.strip(_SPACE)
-    if body.count(b"\n") >= MOST_READINGS and not _is_document(body):
+    whole = body.strip(_SPACE) if b"\n" in body else body
+    if whole.count(b"\n") >= MOST_READINGS and not _is_document(whole):
         raise TooMuch(f"more than {MOST_READINGS} lines in one record")
-    lines = body.split(b"\n")
+    lines = whole.split(b"\n")
     if (
         len(lines) > 1
-        and (_is_document(lines[0]) or not _is_document(body))
+        and (_is_document(lines[0]) or not _is_document(whole))
         and any(map(_is_document, lines))
     ):
         _read_lines(gather, lines)
+    elif is_line_protocol(body):
+        read_lines(gather, body)
     else:
-        gather.attempt(_read_document, body)
+        gather.attempt(_read_document, whole)
 
 
 def _is_document(data: bytes) -> bool:
@@ -196,12 +188,12 @@ def _read_document(gather: Gather, data: bytes) -> None:
     """Add one JSON document: strictly typed where it is in its usual form, else step by step."""
     if b'"metrics"' in data:
         try:
-            document = _COLUMNAR.decode(data) if b'"t0_us"' in data else READING.decode(data)
+            document = COLUMNAR.decode(data) if b'"t0_us"' in data else READING.decode(data)
         except (ValueError, RecursionError):
             pass
         else:
-            if isinstance(document, _Columnar):
-                _read_columns(gather, document.sensor_id, document.t0_us, document.dt_us, document.metrics)
+            if isinstance(document, Columnar):
+                read_columns(gather, document.sensor_id, document.t0_us, document.dt_us, document.metrics)
             else:
                 _read_reading(gather, document)
             return
@@ -290,9 +282,7 @@ def _read_object(gather: Gather, fields: dict[str, Any]) -> None:
             raise Unusable("missing_field", f"{missing} is missing", sensor_id)
     if not isinstance(fields["metrics"], dict):
         raise Unusable("wrong_type", f"metrics is {kind_name(fields['metrics'])}, not an object", sensor_id)
-    _read_columns(
-        gather, sensor_id, fields["t0_us"], fields["dt_us"], cast(dict[str, Any], fields["metrics"])
-    )
+    read_columns(gather, sensor_id, fields["t0_us"], fields["dt_us"], cast(dict[str, Any], fields["metrics"]))
 
 
 def _time(value: object, sensor_id: str | None = None) -> int:
@@ -306,94 +296,3 @@ def _time(value: object, sensor_id: str | None = None) -> int:
         return instant.from_text(value)
     except ValueError as error:
         raise Unusable("bad_timestamp", f"ts: {error}", sensor_id) from error
-
-
-# --- columnar runs ----------------------------------------------------------------------
-
-
-def _read_columns(
-    gather: Gather, sensor: str, t0_us: object, dt_us: object, metrics: Mapping[str, Any]
-) -> None:
-    sensor_id = gather.sensor(sensor)
-    ts_us, rising = _times(gather, sensor_id, t0_us, dt_us, metrics)
-    columns, full = _clean_columns(gather, sensor_id, len(ts_us), metrics)
-    if not full:
-        present = [any(cell is not None for cell in cells) for cells in zip(*columns.values(), strict=True)]
-        _note_absent(gather, sensor_id, present or [False] * len(ts_us), metrics)
-        if not any(present):
-            return
-        ts_us, columns = only(present, ts_us, columns)
-    first_us, last_us = (ts_us[0], ts_us[-1]) if rising else (min(ts_us), max(ts_us))
-    if not (gather.in_time(first_us) and gather.in_time(last_us)):
-        timely = list(map(gather.in_time, ts_us))
-        gather.refuse("ts_out_of_range", gather.time_limits(), "", sensor_id, timely.count(False))
-        if not any(timely):
-            return
-        ts_us, columns = only(timely, ts_us, columns)
-    gather.columns(sensor_id, ts_us, columns, rising=rising)
-
-
-def _times(
-    gather: Gather, sensor_id: str, t0_us: object, dt_us: object, metrics: Mapping[str, Any]
-) -> tuple[list[int], bool]:
-    """The instants of a columnar run, and whether they strictly increase. Raises Unusable."""
-    if type(t0_us) is not int:
-        raise Unusable("bad_timestamp", f"t0_us is {kind_name(t0_us)}, not a whole number", sensor_id)
-    if isinstance(dt_us, list):
-        deltas = cast(list[Any], dt_us)
-        if deltas and set(map(type, deltas)) != {int}:
-            raise Unusable("bad_timestamp", "dt_us holds something other than whole numbers", sensor_id)
-        gather.count(len(deltas) + 1)
-        return list(accumulate(deltas, initial=t0_us)), not deltas or min(deltas) > 0
-    if type(dt_us) is not int:
-        raise Unusable(
-            "bad_timestamp", f"dt_us is {kind_name(dt_us)}, not a whole number or a list", sensor_id
-        )
-    lengths = {len(cast(list[Any], column)) for column in metrics.values() if isinstance(column, list)}
-    if len(lengths) > 1:
-        raise Unusable(
-            "length_mismatch", "columns of different lengths, and dt_us does not say which", sensor_id
-        )
-    count = lengths.pop() if lengths else 0
-    if not count and not any(metrics.values()):
-        raise Unusable("no_metrics", "no column holds a value", sensor_id)
-    gather.count(count)
-    return [t0_us + dt_us * position for position in range(count)], dt_us > 0
-
-
-def _clean_columns(
-    gather: Gather, sensor_id: str, count: int, metrics: Mapping[str, Any]
-) -> tuple[dict[str, Column], bool]:
-    """The columns that can be used, and whether one of them has a value at every instant."""
-    columns: dict[str, Column] = {}
-    full = False
-    for name, raw in metrics.items():
-        if not isinstance(raw, list):
-            if raw is not None:
-                gather.refuse_value("wrong_type", sensor_id, name, f"{kind_name(raw)} in place of a column")
-            continue
-        column = cast(list[Any], raw)
-        if len(column) != count:
-            detail = f"{len(column)} values for {count} instants"
-            gather.refuse("length_mismatch", detail, f"metric {shown(name)}", sensor_id, _present(column))
-        elif gather.metric(name, sensor_id, _present(column)):
-            cleaned, refused, holes = clean_column(column)
-            for reason, lost in refused.items():
-                gather.refuse_value(reason, sensor_id, name, "values", lost)
-            if not holes or cleaned.count(None) < count:
-                columns[name] = cleaned
-                full = full or (count > 0 and not holes)
-    return columns, full
-
-
-def _present(column: list[Any]) -> int:
-    return max(1, len(column) - column.count(None))
-
-
-def _note_absent(gather: Gather, sensor_id: str, present: list[bool], metrics: Mapping[str, Any]) -> None:
-    """Note the instants at which nothing was sent; those whose values were refused are known already."""
-    sent = zip_longest(*(cast(list[Any], column) for column in metrics.values() if isinstance(column, list)))
-    given = [any(cell is not None for cell in cells) for cells in sent]
-    empty = sum(not has and not (i < len(given) and given[i]) for i, has in enumerate(present))
-    if empty:
-        gather.refuse("no_metrics", "instants at which no metric has a value", "", sensor_id, empty)

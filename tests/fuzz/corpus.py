@@ -15,6 +15,7 @@ from ingest.kinesis_records import KPL_MAGIC
 from ingest.reading import Column, Run
 from ingest.wire_encode import encode_run
 from sensors.lanes import Delivery, Lane
+from tests.line_writer import line
 from tests.strategies import cells
 from tests.world import NOW_S, NOW_US
 
@@ -116,6 +117,10 @@ def _seeds(rows: list[dict[str, Any]]) -> list[Seed]:
         "dt_us": [STEP_US] * (len(rows) - 1),
         "metrics": run.metrics,
     }
+    by_line = [
+        line("w", {"sensor_id": SENSOR}, row, (NOW_US + i * STEP_US) * 1000) for i, row in enumerate(rows)
+    ]
+    of_lines = {(ts_us, f"w.{name}"): value for (ts_us, name), value in whole.items()}
     unnamed = {"ts": NOW_MS, "metrics": rows[0]}
     made = [
         ("object", text(objects[0]), first),
@@ -130,6 +135,8 @@ def _seeds(rows: list[dict[str, Any]]) -> list[Seed]:
         ("columns", text(columns, tight=False), whole),
         ("senml", text(_senml(rows)), whole),
         ("senml", text(_senml(rows), tight=False), whole),
+        ("protocol", "\n".join(by_line).encode(), of_lines),
+        ("protocol", "\r\n".join(["# w", *by_line, ""]).encode(), of_lines),
         ("gzip", text(objects), whole),
         ("zstd", encode_run(run), whole),
         ("both", lines, whole),

@@ -94,6 +94,10 @@ FIELDS = (
 )
 SENML = _words("n|bn|t|bt|v|vs|vb|vd|s|bv|bs|bver|u|bu|ut|x_|l")
 
+TAGS = _words("sensor_id|sensor|host|cpu|room|cpu|room|a\\ b|°|")
+WORDS = _words("v|w|a\\ b|a_b|hall\\ 2|é|x=y|..|" + "m" * 70)
+LITERALS = _words('nan|-Inf|1e999|5u|-5u|T|FALSE|"a b"|"\\""|"|"two\nlines"|1_0|0x1|1.|' + "9" * 40 + "i")
+
 SHORT = tuple(seed for seed in SEEDS if len(seed.data) < 140)
 """Seeds that are damaged more often than the others: a change is more likely to be where it matters."""
 SHARED_SENSORS = 8
@@ -116,6 +120,7 @@ class Maker:
             *(self._object,) * 12,
             *(self._columns,) * 8,
             *(self._senml,) * 6,
+            *(self._protocol,) * 6,
             *(self._odd,) * 8,
             *(self._hostile,) * 4,
             *(self._whole, self._whole, self._neighbours, self._wrapped, self._wrapped, self._addressed),
@@ -307,6 +312,22 @@ class Maker:
                 fields.append(f'"{self._pick(SENML)}":{self._value()}')
             records.append("{" + ",".join(fields) + "}")
         return Payload("near senml", ("[" + ",".join(records) + "]").encode(errors="surrogatepass"))
+
+    def _protocol(self) -> Payload:
+        """Line protocol with tags that name the sensor or do not, and values of every kind."""
+        lines: list[str] = []
+        for _ in range(1 + self._below(4)):
+            head = self._pick(("w", "w", "°C", "a\\ b", "#", ""))
+            while self._random() < 0.5:
+                head += f",{self._pick(TAGS)}={self._pick((*self._shared, *WORDS))}"
+            fields = [f"{self._pick(('v', *WORDS))}={self._pick((self._number(), '1i', 't', *LITERALS))}"]
+            while self._random() < 0.3:
+                fields.append(f"{self._pick(WORDS)}={self._pick((*LITERALS, *VALUES))}")
+            at = self._pick(
+                (str(NOW_US * 1000), str(NOW_US * 1000 + self._below(9_999)), self._pick(NUMBERS), "")
+            )
+            lines.append(f"{head} {','.join(fields)} {at}")
+        return Payload("near protocol", "\n".join(lines).encode(errors="surrogatepass"))
 
     # --- bytes --------------------------------------------------------------------------
 

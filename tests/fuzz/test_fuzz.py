@@ -57,9 +57,16 @@ def test_a_hundred_thousand_payloads_are_stored_or_refused():
     assert tally.payloads >= PAYLOADS
     assert tally.accepted + tally.rejected == tally.payloads
     assert 0.2 < tally.accepted / tally.payloads < 0.8, "both sides are met"
-    assert tally.kinds.keys() >= {*KINDS, "near object", "near columns", "near senml", "damaged record"}
+    assert tally.kinds.keys() >= {
+        *KINDS,
+        "near object",
+        "near columns",
+        "near senml",
+        "near protocol",
+        "damaged record",
+    }
     assert min(tally.kinds.values()) > 500
-    rare = {"unexpected", "kpl_limit", "too_large", "reading_too_large"}
+    rare = {"unexpected", "kpl_limit", "too_large", "reading_too_large", "unknown_sensor"}
     assert tally.reasons.keys() - rare == REASONS.keys() - rare
 
 
