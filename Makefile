@@ -57,7 +57,7 @@ lock: $(READY)  ## make the locks again from pyproject.toml; UPGRADE=--upgrade f
 	@$(UV) pyproject.toml --extra local --extra packed --extra sql --group dev \
 		-c requirements.lock -o requirements-dev.lock >/dev/null
 	@$(UV) --group pyproject.toml:build -o requirements-build.lock >/dev/null
-	@for name in store archive; do $(UV) $(LAMBDA)/$$name.in -o $(LAMBDA)/$$name.lock >/dev/null; done
+	@for name in store archive api; do $(UV) $(LAMBDA)/$$name.in -o $(LAMBDA)/$$name.lock >/dev/null; done
 
 clean:  ## remove what was made
 	@rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

@@ -15,6 +15,14 @@ from cli import options, show
 from ingest.errors import BadInput, Refused
 from ingest.settings import cache_folder, endpoint_from_env
 
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--architecture",
+        metavar="arm64|x86_64",
+        help="Processor of the functions. Default: arm64 on AWS, this machine's on LocalStack.",
+    ),
+]
 Region = Annotated[
     str | None, typer.Option("--region", metavar="NAME", help="AWS region. Default: the usual AWS settings.")
 ]
@@ -32,14 +40,8 @@ def deploy(
     hot_retention: options.HotRetention = "7d",
     cold_retention: options.ColdRetention = "5y",
     codec: options.Codec = "list",
-    architecture: Annotated[
-        str | None,
-        typer.Option(
-            "--architecture",
-            metavar="arm64|x86_64",
-            help="Processor of the functions. Default: arm64 on AWS, this machine's on LocalStack.",
-        ),
-    ] = None,
+    unknown_sensors: options.UnknownSensors = "register",
+    architecture: Architecture = None,
     parameter: Annotated[
         list[str] | None,
         typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A further parameter of the template."),
@@ -70,9 +72,11 @@ def deploy(
     further = dict(_pair(text) for text in parameter or ())
     runtime = further.get("Runtime", "python3.13").removeprefix("python")
     deploying.check_times(period, kind)
+    deploying.check_front(further)
     clock = Clock(time.time, time.sleep)
     clients, processor, given = _place(target, region, architecture, clock)
     given |= {"WindowS": str(options.whole_s(window, "--window")), "Architecture": processor, "Codec": codec}
+    given |= {"UnknownSensors": unknown_sensors}
     with tempfile.TemporaryDirectory(prefix="thermocline-") as folder:
         show.note(f"Building packages for {processor}, Python {runtime} (the first time takes a while).")
         cache = cache_folder() / "packages"

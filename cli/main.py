@@ -11,7 +11,23 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli import archive, clock, cost, demo, deploy, doctor, gateway, read, rejects, send, sensors, stack
+from cli import (
+    archive,
+    clock,
+    cost,
+    dashboard,
+    demo,
+    deploy,
+    doctor,
+    gateway,
+    read,
+    rejects,
+    send,
+    sensors,
+    serve,
+    stack,
+    token,
+)
 from ingest.errors import ThermoclineError
 
 HELP = """Sensor readings warm in DynamoDB, cold in S3, and one query that sees through both.
@@ -73,11 +89,14 @@ app.command()(doctor.doctor)
 app.command()(send.simulate)
 app.command()(send.replay)
 app.command()(gateway.gateway)
+app.command()(serve.serve)
+app.command()(dashboard.dashboard)
 app.command()(read.query)
 app.command()(read.latest)
 app.add_typer(sensors.app, name="sensors")
 app.add_typer(archive.app, name="archive")
 app.add_typer(rejects.app, name="rejects")
+app.add_typer(token.app, name="token")
 app.command()(cost.cost)
 app.command()(stack.expire)
 app.command()(stack.flush)

@@ -27,6 +27,9 @@ def section(path: str, command: Any) -> str:
     """One command: its help, its arguments and its options with defaults and variables."""
     lines = [f"## {path}", "", " ".join((command.help or "").split("\n\n")[0].split()), ""]
     lines += [f"{' '.join(part.split())}\n" for part in (command.help or "").split("\n\n")[1:]]
+    examples = (command.epilog or "").strip("\b\n").splitlines()
+    if examples:
+        lines += [examples[0], "", "```", *(line.strip() for line in examples[1:]), "```", ""]
     rows = [_row(parameter) for parameter in command.params if parameter.name != "help"]
     if rows:
         lines += ["| | meaning | default |", "|---|---|---|", *rows, ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from cli import options, show
-from cli.target import Target, find, local_state, now_us
+from cli.target import Target, find, local_state, now_us, of_outputs
 from ingest.errors import BadInput, Refused, ThermoclineError
 
 if TYPE_CHECKING:
@@ -24,17 +25,30 @@ READY_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
 
 
+Port = Annotated[
+    int | None,
+    typer.Option(
+        "--port",
+        min=1,
+        max=65535,
+        metavar="N",
+        help="Port of the AWS endpoint. Default: 4566 or the next free one.",
+    ),
+]
+ApiPort = Annotated[
+    int | None,
+    typer.Option(
+        "--api-port",
+        min=1,
+        max=65535,
+        metavar="N",
+        help="Port of the HTTP API. Default: 8086 or the next free one.",
+    ),
+]
+
+
 def up(
-    port: Annotated[
-        int | None,
-        typer.Option(
-            "--port",
-            min=1,
-            max=65535,
-            metavar="N",
-            help="Port of the AWS endpoint. Default: 4566 or the next free one.",
-        ),
-    ] = None,
+    port: Port = None,
     detach: Annotated[
         bool, typer.Option("-d", "--detach", help="Run in the background; return when healthy.")
     ] = False,
@@ -48,13 +62,20 @@ def up(
     hot_retention: options.HotRetention = "7d",
     cold_retention: options.ColdRetention = "5y",
     codec: options.Codec = "list",
+    unknown_sensors: options.UnknownSensors = "register",
+    api: Annotated[
+        bool, typer.Option("--api/--no-api", help="Whether to serve the HTTP API and the dashboard.")
+    ] = True,
+    api_port: ApiPort = None,
+    announce_to: Annotated[int | None, typer.Option("--announce-to", hidden=True, help="For -d.")] = None,
 ) -> None:
     """Start a local stack. The same template as on AWS, on an embedded emulator, on loopback.
 
-    In the foreground until ^C, or in the background with -d. Everything else finds it by itself.
+    In the foreground until ^C, or in the background with -d. Everything else finds it by itself. The
+    address of its dashboard is printed once, with a token that may do everything.
     """
-    from cli.times import parse_duration
     from infra.local.stack import LocalOptions
+    from ingest.times import parse_duration
 
     period = options.period(bucket, archive_after, hot_retention, cold_retention)
     chosen = LocalOptions(
@@ -66,21 +87,31 @@ def up(
         hot_retention_s=period.hot_retention_s,
         cold_retention_s=period.cold_retention_s,
         codec=codec,
+        unknown_sensors=unknown_sensors,
+        api=api,
+        api_port=api_port,
     )
     if detach:
         _start_detached(sys.argv[1:])
     else:
-        _run(chosen)
+        _run(chosen, announce_to)
 
 
-def _run(chosen: LocalOptions) -> None:
+def _run(chosen: LocalOptions, announce_to: int | None) -> None:
+    from cli.dashboard import first_link
     from infra.local.stack import LocalStack
 
     stopped = LocalStack(chosen)
     try:
         stopped.start(show.note)
         state = local_state()
+        link = first_link(of_outputs(state.outputs, state.endpoint_url, state.region, state))
+        if announce_to is not None:  # the token is for the one who typed `up -d`, not for the log
+            with os.fdopen(announce_to, "w") as waiting:
+                waiting.write(link or "")
         show.note(f"Ready: {state.endpoint_url}  (stop with ^C or `thermocline down`)")
+        if announce_to is None and link is not None:
+            show.note(f"Dashboard: {link}")
         show.note("Next:  thermocline simulate --sensors 20 && thermocline query sim-0001 --from -10m --plot")
         stopped.wait()
     finally:
@@ -99,11 +130,18 @@ def _start_detached(arguments: list[str]) -> None:
     kept = [word for word in arguments if word not in ("-d", "--detach")]
     log_path = control.state_folder() / "up.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "cli.main", *kept]
+    announced, to_announce = os.pipe()
+    command = [sys.executable, "-m", "cli.main", *kept, "--announce-to", str(to_announce)]
     with log_path.open("wb") as log:
         child = subprocess.Popen(  # noqa: S603 - our own command, no shell
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=(to_announce,),
         )
+    os.close(to_announce)
     try:
         deadline_s = time.monotonic() + READY_LIMIT_S
         while (state := control.find_running()) is None:
@@ -112,11 +150,15 @@ def _start_detached(arguments: list[str]) -> None:
                     f"The stack did not start.\n{log_path.read_text(errors='replace')[-2000:]}"
                 )
             time.sleep(0.05)
+        with os.fdopen(announced) as answer:
+            link = answer.read()
     except BaseException:
         child.send_signal(signal.SIGTERM)
         child.wait(STOP_LIMIT_S)
         raise
     show.note(f"Ready: {state.endpoint_url}  (log: {log_path}; stop with `thermocline down`)")
+    if link:
+        show.note(f"Dashboard: {link}")
 
 
 def down() -> None:
@@ -213,6 +255,7 @@ def _deployed_status(target: Target, stack: str) -> dict[str, Any]:
     segments = stores.catalog.find(Span(EARLIEST_US, now + keys.DAY_S * keys.US))
     return {
         "endpoint_url": target.endpoint_url,
+        "api_url": target.api_url,
         "region": target.region,
         "stream": target.stream,
         "table": target.table,
@@ -245,8 +288,8 @@ def expire(
 ) -> None:
     """Let time pass at once. Runs the TTL clock: tickets go first, then due slots are archived, then
     chunks go. Local only."""
-    from cli.times import parse_time
     from infra.local import control
+    from ingest.times import parse_time
 
     at_us = parse_time(now, now_us(), "--now")
     state = local_state()

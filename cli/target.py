@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A deployment: names from its stack's outputs. `local` is the running local stack, if it is one."""
+    """A deployment: names from its stack's outputs. `local` is the running local stack, if it is one;
+    `api_url` is where its HTTP API answers, None where there is none."""
 
     endpoint_url: str | None
     region: str | None
@@ -30,6 +31,7 @@ class Target:
     archive_bucket: str
     rejects_bucket: str
     store_function: str
+    api_url: str | None
     local: State | None
 
     def client(self, service: str, **options: Any) -> Any:
@@ -93,6 +95,7 @@ def of_outputs(
         archive_bucket=outputs["ArchiveBucket"],
         rejects_bucket=outputs["RejectsBucket"],
         store_function=outputs["StoreReadingsFunction"],
+        api_url=state.api_url if state is not None else (outputs.get("ApiUrl") or "").rstrip("/") or None,
         local=state,
     )
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from botocore.exceptions import ClientError
 
 from infra import stack
+from infra.cost import prices
 from infra.stack import Clock, message_of, status_of
 from ingest import keys
 from ingest.errors import BadInput, NotFound, Refused, ThermoclineError
@@ -76,8 +77,11 @@ class Outputs:
     archive_expired: str
     index_segment: str
     compact_archive: str
+    serve_api: str
     store_readings_mapping: str
     archive_expired_mapping: str
+    api_url: str | None = None
+    """Where the HTTP API answers; None where nothing stands in front of serve_api."""
 
 
 _OUTPUT_KEYS: Mapping[str, str] = {
@@ -91,6 +95,7 @@ _OUTPUT_KEYS: Mapping[str, str] = {
     "archive_expired": "ArchiveExpiredFunction",
     "index_segment": "IndexSegmentFunction",
     "compact_archive": "CompactArchiveFunction",
+    "serve_api": "ServeApiFunction",
     "store_readings_mapping": "StoreReadingsMapping",
     "archive_expired_mapping": "ArchiveExpiredMapping",
 }
@@ -121,9 +126,8 @@ def deploy(clients: Clients, options: DeployOptions, log: Log, *, hot: MakeHot, 
         name: _upload(clients.s3, bucket, f"{options.stack_name}/{path.name}", path, log)
         for name, path in sorted(options.packages.items())
     }
-    parameters = _parameters(options, bucket, code_keys)
-    template = TEMPLATE.read_text()
-    changed = stack.apply(clients.cloudformation, options.stack_name, template, parameters, clock)
+    parameters = _parameters(options, bucket, code_keys, clients.s3.meta.region_name)
+    changed = stack.apply(clients.cloudformation, options.stack_name, template(), parameters, clock)
     log(f"Stack {options.stack_name}: {'in place' if changed else 'unchanged'}.")
     found = outputs(clients, options.stack_name)
     if options.target != "local":
@@ -133,6 +137,11 @@ def deploy(clients: Clients, options: DeployOptions, log: Log, *, hot: MakeHot, 
     return found
 
 
+def template() -> str:
+    """The template as it is sent: without its comments, so that it stays within CreateStack's 51,200 bytes."""
+    return re.sub(r"^ *#.*\n", "", TEMPLATE.read_text(), flags=re.MULTILINE)
+
+
 def check_options(options: DeployOptions) -> None:
     """Raise BadInput or Refused where the options cannot or must not be deployed."""
     if not re.fullmatch(rf"[a-z][a-z0-9-]{{0,{MOST_STACK_NAME - 1}}}", options.stack_name):
@@ -140,12 +149,23 @@ def check_options(options: DeployOptions) -> None:
             f"stack name: {options.stack_name!r} cannot begin a bucket's name; use up to {MOST_STACK_NAME} "
             "lower-case letters, digits and hyphens, a letter first."
         )
-    missing = {"store", "archive"} - set(options.packages)
+    missing = {"store", "archive", "api"} - set(options.packages)
     if missing:
         raise BadInput(
             f"packages: {', '.join(sorted(missing))} missing; build them with infra.package first."
         )
     check_times(options.period, options.target)
+    check_front(options.parameters)
+
+
+def check_front(parameters: Mapping[str, str]) -> None:
+    """Raise BadInput where nothing would check the API's callers in the way that is asked for."""
+    if parameters.get("ApiAuth") != "jwt":
+        return
+    if parameters.get("ApiFront", "http-api") != "http-api":
+        raise BadInput("ApiAuth: jwt needs ApiFront=http-api; a function URL has no JWT authorizer.")
+    if not parameters.get("JwtIssuer", "").startswith("https://"):
+        raise BadInput("JwtIssuer: name the issuer of the JWTs (an https address), which ApiAuth=jwt needs.")
 
 
 def check_times(period: Period, target: Target) -> None:
@@ -159,16 +179,29 @@ def check_times(period: Period, target: Target) -> None:
         )
 
 
-def _parameters(options: DeployOptions, bucket: str, code_keys: Mapping[str, str]) -> dict[str, str]:
+def write_unit_usd(region: str) -> str:
+    """The price of a million write units in a region, in dollars, as text; empty where it is not known."""
+    try:
+        price = prices.load(region)["dynamodb_write"]
+    except BadInput:
+        return ""
+    return f"{price.of(1e6):.6f}".rstrip("0").rstrip(".")
+
+
+def _parameters(
+    options: DeployOptions, bucket: str, code_keys: Mapping[str, str], region: str
+) -> dict[str, str]:
     period = options.period
     parameters = {
         "CodeBucket": bucket,
         "StoreCodeKey": code_keys["store"],
         "ArchiveCodeKey": code_keys["archive"],
+        "ApiCodeKey": code_keys["api"],
         "EventSourcesEnabled": "false" if options.target == "local" else "true",
         "DeletionProtection": "true" if options.target == "aws" else "false",
         "LateAfterS": str(max(1, period.margin_s // 4)),
         "ColdRetentionDays": str(-(-period.cold_retention_s // keys.DAY_S)),
+        "WriteUnitUsd": write_unit_usd(region),
     }
     return parameters | dict(options.parameters)
 
@@ -241,7 +274,8 @@ def outputs(clients: Clients, stack_name: str) -> Outputs:
     said = {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
     if not set(_OUTPUT_KEYS.values()) <= set(said):
         raise NotFound(f"There is no deployment named {stack_name} here. Deploy it, or name the right one.")
-    return Outputs(stack_name=stack_name, **{name: said[key] for name, key in _OUTPUT_KEYS.items()})
+    named = {name: said[key] for name, key in _OUTPUT_KEYS.items()}
+    return Outputs(stack_name=stack_name, **named, api_url=(said.get("ApiUrl") or "").rstrip("/") or None)
 
 
 # --- destroy ----------------------------------------------------------------------------

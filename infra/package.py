@@ -19,9 +19,14 @@ from ingest.errors import BadInput, ThermoclineError
 Architecture = Literal["arm64", "x86_64"]
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = Path(__file__).resolve().parent / "lambda-requirements"
-CODE_FOLDERS = ("ingest", "lambdas")
-PACKAGES = ("store", "archive")
-"""One package per lock file: `store` for store_readings, `archive` for all that reads or writes Parquet."""
+CODE_FOLDERS = ("ingest", "lambdas", "sensors")
+PACKAGES = ("store", "archive", "api")
+"""One package per lock file: `store` for store_readings, `archive` for what archives, indexes and compacts,
+`api` for serve_api."""
+_BASES: Mapping[str, str] = {"archive": "store", "api": "archive"}
+"""Packages whose lock holds everything of another one's: only the rest is installed for them."""
+_ONLY_API = ("sensors", "lambdas/api", "lambdas/dashboard")
+"""Our files that the other packages have no use for: they would be deployed again for a change of the dashboard."""
 PYTHON_VERSIONS = ("3.11", "3.12", "3.13")
 MOST_UNZIPPED_BYTES = 250 * 1024 * 1024
 """A function's unzipped package and layers together ("Lambda quotas")."""
@@ -45,7 +50,7 @@ _DROPPED_TREES = (
     "pyarrow/includes",
     "pyarrow/src",
 )
-_BOTOCORE_SERVICES = frozenset({"dynamodb", "s3", "sts", "kinesis"})
+_BOTOCORE_SERVICES = frozenset({"dynamodb", "s3", "sts", "kinesis", "cloudwatch"})
 _BOTOCORE_FILES = frozenset(
     {"endpoints.json", "partitions.json", "sdk-default-configuration.json", "_retry.json"}
 )
@@ -84,7 +89,7 @@ def build_local(out_dir: Path) -> dict[str, Path]:
 
     The file's name holds a digest of the content: equal names are equal packages.
     """
-    code = _code()
+    code = _code("api")
     path = out_dir / f"code-{_digest(code)}.zip"
     if not path.exists():
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -107,9 +112,9 @@ def build_aws(
         raise BadInput(f"architecture: {architecture!r} is none of Lambda's; use {' or '.join(_MACHINES)}.")
     if python_version not in PYTHON_VERSIONS:
         raise BadInput(f"python version: {python_version!r} is not supported; use one of {PYTHON_VERSIONS}.")
-    code = _code()
     built: dict[str, Path] = {}
     for name in PACKAGES:
+        code = _code(name)
         dependencies = _dependencies(name, architecture, python_version, cache_dir)
         path = out_dir / f"{name}-{_digest(code, dependencies.stem)}.zip"
         if not path.exists():
@@ -122,13 +127,16 @@ def build_aws(
     return built
 
 
-def _code() -> dict[str, bytes]:
-    """Our files by their names in the package."""
+def _code(package: str) -> dict[str, bytes]:
+    """Our files by their names in the package; `api` holds them all."""
+    without = () if package == "api" else _ONLY_API
     return {
         path.relative_to(ROOT).as_posix(): path.read_bytes()
         for folder in CODE_FOLDERS
         for path in sorted((ROOT / folder).rglob("*"))
-        if path.is_file() and _is_code(path.relative_to(ROOT))
+        if path.is_file()
+        and _is_code(path.relative_to(ROOT))
+        and not any(path.is_relative_to(ROOT / left_out) for left_out in without)
     }
 
 
@@ -139,22 +147,36 @@ def _is_code(path: Path) -> bool:
 
 def _dependencies(name: str, architecture: Architecture, python_version: str, cache_dir: Path) -> Path:
     """A zip of the trimmed dependencies of one lock file, made where the cache has none."""
-    lock = LOCKS / f"{name}.lock"
+    lock, below = LOCKS / f"{name}.lock", _BASES.get(name)
+    base = _dependencies(below, architecture, python_version, cache_dir) if below is not None else None
+    before = base.stem if base is not None else ""
     rules = Path(__file__).read_bytes()
-    state = hashlib.sha256(rules + lock.read_bytes() + f"{architecture} {python_version}".encode())
+    state = hashlib.sha256(rules + lock.read_bytes() + f"{architecture} {python_version} {before}".encode())
     path = cache_dir / f"{name}-{state.hexdigest()[:24]}.zip"
     if not path.exists():
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache_dir) as folder:
-            _install(lock, architecture, python_version, Path(folder))
+        wanted = _entries(lock)
+        if below is not None:
+            wanted = [entry for entry in wanted if entry not in set(_entries(LOCKS / f"{below}.lock"))]
+        with tempfile.TemporaryDirectory(dir=cache_dir) as work:
+            folder, left = Path(work) / "installed", Path(work) / lock.name
+            left.write_text("".join(wanted))
+            _install(left, architecture, python_version, folder)
             files = {
-                found.as_posix(): Path(folder) / found
-                for found in sorted(_files(Path(folder)))
+                found.as_posix(): folder / found
+                for found in sorted(_files(folder))
                 if keep(PurePosixPath(found))
             }
             with _replacing(path) as draft:
+                if base is not None:
+                    shutil.copyfile(base, draft)
                 _write_zip(draft, files)
     return path
+
+
+def _entries(lock: Path) -> list[str]:
+    """The entries of a lock file, each with its hashes on the lines that follow it."""
+    return re.findall(r"^\w.*\n(?:[ \t].*\n)*", lock.read_text(), re.MULTILINE)
 
 
 def _files(folder: Path) -> Iterator[Path]:

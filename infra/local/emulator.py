@@ -31,7 +31,7 @@ STOP_LIMIT_S = 10.0
 LOG_NAME = "emulator.log"
 _NOTHING_TO_SAVE_S = 1.0
 
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SYSTEMROOT")
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _LAUNCHER = """
 import os, runpy, shutil, signal, sys, threading, time
 lifeline, grace_s, folder = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
@@ -254,7 +254,7 @@ def child_environment(
     Nothing of the user's AWS settings reaches it, neither variables nor files: only test
     credentials, so no function can reach a real account.
     """
-    env = {name: parent[name] for name in _INHERITED if name in parent}
+    env = {name: parent[name] for name in INHERITED if name in parent}
     env |= CREDENTIALS
     env |= {
         "AWS_DEFAULT_REGION": options.region,

@@ -14,6 +14,7 @@ from typing import Any
 
 from infra import deploy, package
 from infra.local import control, state_file
+from infra.local.api_server import LOG_NAME, ApiServer, Facts
 from infra.local.control import ControlServer
 from infra.local.counters import Counters
 from infra.local.emulator import REGION, Emulator, EmulatorOptions, free_port
@@ -31,6 +32,8 @@ STACK_NAME = "thermocline"
 USUAL_PORT = 4566
 PORTS_TRIED = 20
 SOURCES_FILE = "event-sources.json"
+LANES_EACH = 5
+"""Partition keys of the API per concurrent batch: enough that a few sensors spread over all of them."""
 COMPACT_GRACE_S = 60
 """No local query or download is thought to last for longer."""
 Progress = Callable[[str], None]
@@ -42,7 +45,8 @@ class LocalOptions:
 
     `port` None means 4566 or the next free one, and any free one for a `private` stack,
     which no other process finds. `window_s` may be under a second. `grace_s` is how long a
-    function may run, and so how long a chunk is waited for.
+    function may run, and so how long a chunk is waited for. `api_port` None means 8086 or the
+    next free one; a private stack has no API outside its Lambda.
     """
 
     port: int | None = None
@@ -56,6 +60,9 @@ class LocalOptions:
     shard_count: int = 2
     parallelization: int = 2
     grace_s: int = 300
+    unknown_sensors: str = "register"
+    api: bool = True
+    api_port: int | None = None
     private: bool = False
 
     @property
@@ -65,9 +72,9 @@ class LocalOptions:
 
 
 class LocalStack:
-    """One local stack. Two children: the emulator, and what runs event sources and clock around it.
+    """One local stack. Three children: the emulator, what runs event sources and clock around it, and the API.
 
-    The second is started again whenever it ends. Call `start`, then `wait` (a server) or the other
+    The last two are started again whenever they end. Call `start`, then `wait` (a server) or the other
     methods (a private one), and in any case `stop`. The emulator's state is saved on `stop`
     only, and only with a data folder.
     """
@@ -76,10 +83,12 @@ class LocalStack:
         keys.check_period(options.period)
         self.options = options
         self.region = REGION
+        self._started_s = time.time()
         self.endpoint_url = ""
         self.outputs: dict[str, str] = {}
         self._emulator: Emulator | None = None
         self._keeper: Keeper | None = None
+        self._api: ApiServer | None = None
         self._control: ControlServer | None = None
         self._state: State | None = None
         self._stop_wanted = threading.Event()
@@ -97,15 +106,22 @@ class LocalStack:
             self._refuse_second()
         self._keeper = Keeper()
         self._keeper.launch()
+        self._launch_api()
         self._emulator = self._start_emulator()
         self.endpoint_url = self._emulator.endpoint_url
         log(f"Emulator: {self.endpoint_url}.")
         self._deploy(self._emulator.work_dir, log)
-        self._keeper.begin(self._task(self._emulator.work_dir))
         if not self.options.private:
             self._control = ControlServer(self)
-            self._state = self._publish(self._control)
+            if self._api is not None:
+                self._api.tell(self._facts(self._control))
+        self._keeper.begin(self._task(self._emulator.work_dir))
         log("Event sources and TTL clock: running.")
+        if self._api is not None:
+            self._api.wait_healthy()
+            log(f"API and dashboard: {self._api.url}.")
+        if self._control is not None:
+            self._state = self._publish(self._control)
 
     def wait(self) -> None:
         """Return when the stack is to stop: by `request_stop`, ^C, or SIGTERM made into one.
@@ -132,6 +148,8 @@ class LocalStack:
             return
         self._stopped = True
         with undisturbed():
+            if self._api is not None:
+                self._api.stop()
             if self._control is not None:
                 self._control.stop()
             if self._keeper is not None:
@@ -142,6 +160,11 @@ class LocalStack:
                 state_file.withdraw(self._state)
         if self._signals is not None:
             self._signals.release()
+
+    @property
+    def api_url(self) -> str | None:
+        """Where the HTTP API and the dashboard answer; None where they are left out."""
+        return self._api.url if self._api is not None else None
 
     # --- what it is asked -------------------------------------------------------------
 
@@ -154,6 +177,8 @@ class LocalStack:
         readings, units = counters.total("ReadingsStored"), counters.total("WriteUnits")
         return {
             "endpoint_url": self.endpoint_url,
+            "api_url": self.api_url,
+            "started_s": int(self._started_s),
             "region": self.region,
             "stream": self.outputs["StreamName"],
             "table": self.outputs["TableName"],
@@ -174,6 +199,7 @@ class LocalStack:
             "state_saved": "on a clean stop" if self.options.data_dir is not None else "never",
             "event_sources": sources["mappings"],
             "event_source_restarts": keeper.restarts,
+            "api_restarts": self._api.restarts if self._api is not None else 0,
             "problems": list(sources["problems"].values()),
             "functions": sources["counters"],
             "ttl_clock": told["ttl_clock"],
@@ -247,6 +273,7 @@ class LocalStack:
             "ChunkGraceS": options.grace_s,
             "CompactGraceS": COMPACT_GRACE_S,
             "Codec": options.codec,
+            "UnknownSensors": options.unknown_sensors,
         }
         wanted = deploy.DeployOptions(
             packages=package.build_local(work_dir),
@@ -271,6 +298,31 @@ class LocalStack:
             grace_s=self.options.grace_s,
         )
 
+    def _launch_api(self) -> None:
+        """Start the API's process, which imports what it needs while the rest is put in place."""
+        options = self.options
+        if options.private or not options.api:
+            return
+        folder = options.data_dir if options.data_dir is not None else state_file.state_folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._api = ApiServer(folder / LOG_NAME)
+        self._api.choose_port(options.api_port)
+        self._api.launch()
+
+    def _facts(self, server: ControlServer) -> Facts:
+        options = self.options
+        return Facts(
+            endpoint_url=self.endpoint_url,
+            region=self.region,
+            outputs=self.outputs,
+            stack_name=STACK_NAME,
+            unknown_sensors=options.unknown_sensors,
+            lanes=options.shard_count * options.parallelization * LANES_EACH,
+            write_unit_usd=deploy.write_unit_usd(self.region),
+            control_url=server.url,
+            control_token=server.token,
+        )
+
     def _publish(self, server: ControlServer) -> State:
         pid = os.getpid()
         options = {
@@ -286,8 +338,9 @@ class LocalStack:
             region=self.region,
             outputs=self.outputs,
             options=options,
-            started_at=time.time(),
+            started_at=self._started_s,
             data_dir=str(self.options.data_dir) if self.options.data_dir is not None else None,
+            api_url=self.api_url,
         )
         state_file.publish(state)
         return state

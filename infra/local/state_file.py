@@ -31,6 +31,7 @@ class State:
     options: dict[str, Any]
     started_at: float
     data_dir: str | None
+    api_url: str | None = None
 
 
 def state_folder(environ: Mapping[str, str] | None = None) -> Path:

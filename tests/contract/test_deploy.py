@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -23,6 +26,7 @@ from ingest.keys import SEGMENT_PREFIX, Layout, Period, open_slot_key
 from ingest.stores import HotStore
 from ingest.stores.connect import client
 from ingest.stores.hot import DynamoHotStore
+from tests.http_event import http_event
 
 SHORT = Period(0, bucket_s=3600, archive_after_s=5, hot_retention_s=60, cold_retention_s=86_400)
 LONG = Period(
@@ -165,6 +169,23 @@ def test_the_emulator_polls_no_mapping_and_runs_no_schedule_itself(stack: Deploy
     assert [rule["State"] for rule in rules] == ["DISABLED"] * 2
 
 
+def test_the_api_answers_through_its_front(stack: Deployment, url: str) -> None:
+    found = stack.deploy()
+    assert found.api_url is not None
+    (api_id,) = re.findall(r"//(\w+)\.execute-api\.", found.api_url)
+    door = f"{url}/_aws/execute-api/{api_id}/$default"
+    with urlopen(f"{door}/health", timeout=30) as answer:
+        assert json.loads(answer.read())["status"] == "ok"
+    with pytest.raises(HTTPError, match="401"):
+        urlopen(f"{door}/v1/sensors", timeout=30)
+    assert stack.deploy(parameters={"ApiFront": "none"}).api_url is None
+    with pytest.raises(HTTPError, match="404"):
+        urlopen(f"{door}/health", timeout=30)
+    other = stack.deploy(parameters={"ApiFront": "function-url"}).api_url
+    assert other is not None
+    assert ".lambda-url." in other
+
+
 def test_expiry_stays_off_on_the_emulator_and_goes_on_elsewhere(stack: Deployment) -> None:
     found = stack.deploy()
     dynamodb = stack.clients.dynamodb
@@ -178,11 +199,17 @@ def test_expiry_stays_off_on_the_emulator_and_goes_on_elsewhere(stack: Deploymen
     assert said == []
 
 
-@pytest.mark.parametrize("door", ["archive_expired", "compact_archive", "index_segment", "store_readings"])
+@pytest.mark.parametrize(
+    "door", ["archive_expired", "compact_archive", "index_segment", "serve_api", "store_readings"]
+)
 def test_the_functions_answer(stack: Deployment, functions: Any, door: str) -> None:
     found = stack.deploy()
-    scheduled = door in ("archive_expired", "compact_archive")
-    event = {"source": "thermocline.schedule"} if scheduled else {"Records": []}
+    events = {
+        "archive_expired": {"source": "thermocline.schedule"},
+        "compact_archive": {"source": "thermocline.schedule"},
+        "serve_api": http_event("GET", "/health"),
+    }
+    event = events.get(door, {"Records": []})
     answer = functions.invoke(FunctionName=getattr(found, door), Payload=json.dumps(event).encode())
     assert answer.get("FunctionError") is None, answer["Payload"].read()
 
@@ -208,7 +235,7 @@ def test_a_changed_deployment_keeps_what_it_can(
     longer = replace(SHORT, hot_retention_s=120)
     second = stack.deploy(
         parameters={"WindowS": "3", "Codec": "packed"},
-        packages={"store": newer, "archive": newer},
+        packages={"store": newer, "archive": newer, "api": newer},
         period=longer,
     )
     assert second == first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from infra import deploy as deploying
 from infra.deploy import Clients, Clock, DeployOptions, Outputs
 from infra.local import emulator as emulators
 from infra.package import build_local
-from ingest import keys, segment
+from ingest import keys, segment, token
 from ingest.archive import catalog_entry
 from ingest.keys import DAY_S, US, Period
 from ingest.reading import Run
@@ -23,6 +24,8 @@ from ingest.stores import ObjectHead
 from ingest.stores.catalog import DynamoCatalog
 from ingest.stores.connect import client
 from ingest.stores.hot import DynamoHotStore
+from ingest.stores.tokens import DynamoTokens
+from tests.http_event import http_event
 
 AT_ONCE = Period(0, bucket_s=60, archive_after_s=1, hot_retention_s=3600, cold_retention_s=86_400)
 
@@ -160,6 +163,31 @@ def test_the_compaction_s_role_is_enough(clients: Clients, functions: Any, deplo
     assert invoke(functions, deployed.compact_archive, event)["deleted"] == 5
     there = [name for name in names(clients, deployed.archive_bucket) if f"={keys.date_of(day_us)}/" in name]
     assert there == [made.name]
+
+
+def test_the_api_s_role_is_enough_for_reading_sending_tokens_and_the_registry(
+    clients: Clients, functions: Any, deployed: Outputs
+) -> None:
+    """What the emulator cannot hold anybody to, the condition on keys, tests/unit/test_template.py reads."""
+    text, kept = token.make(b"i" * 8, b"s" * 32, [token.parse_scope("admin")], "test", int(time.time()))
+    DynamoTokens(clients.dynamodb, deployed.table, os.urandom).put(kept)
+
+    def ask(method: str, url: str, body: Any = None) -> dict[str, Any]:
+        raw = None if body is None else json.dumps(body).encode()
+        return invoke(functions, deployed.serve_api, http_event(method, url, text, raw))
+
+    sent = ask(
+        "POST", "/v1/readings", {"sensor_id": "a/7", "ts": int(time.time() * 1000), "temperature": 1.5}
+    )
+    assert sent["statusCode"] == 202, sent
+    assert ask("PUT", "/v1/sensors/a%2F7", {"name": "Press"})["statusCode"] in (200, 201)
+    assert ask("DELETE", "/v1/sensors/a%2F7")["statusCode"] == 200
+    for url in ("/v1/sensors", "/v1/sensors/press-7/readings?from=-1h", "/v1/status", "/v1/rejects"):
+        found = ask("GET", url)
+        assert found["statusCode"] == 200, (url, found)
+    listed = json.loads(ask("GET", "/v1/archive/segments")["body"])["segments"]
+    link = ask("GET", f"/v1/archive/segments/{listed[0]['id']}/download")
+    assert link["statusCode"] == 200, link
 
 
 def test_roles_are_enforced_here_at_all(clients: Clients, functions: Any, deployed: Outputs) -> None:

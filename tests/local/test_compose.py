@@ -14,6 +14,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -179,10 +181,9 @@ def services(replaced: dict[str, str]) -> Generator[Services]:
 
 def test_the_deployer_and_the_clock_against_an_endpoint_in_localstack_s_place() -> None:
     with Emulator() as emulator:
-        port = str(emulator.port)
-        with services(
-            {"localstack:4566": f"127.0.0.1:{port}", "127.0.0.1:4566": f"127.0.0.1:{port}"}
-        ) as here:
+        port, api = str(emulator.port), str(free_port())
+        replaced = {"localstack:4566": f"127.0.0.1:{port}", "127.0.0.1:4566": f"127.0.0.1:{port}"}
+        with services(replaced | {"8086": api, "0.0.0.0": "127.0.0.1"}) as here:
             assert here.is_well("localstack")
             assert not here.is_well("clock"), "nothing is deployed yet"
             found = json.loads(here.completes("deployer", *RUNTIME))
@@ -193,6 +194,10 @@ def test_the_deployer_and_the_clock_against_an_endpoint_in_localstack_s_place() 
             here.becomes_well("clock")
             check_clock(emulator.endpoint_url, found["table"], here)
             assert here.finish("clock") == 130
+            here.start("api")
+            here.becomes_well("api")
+            check_api(f"http://127.0.0.1:{api}", found, here)
+            assert here.finish("api") == 0
 
 
 def check_deployment(endpoint_url: str, found: dict[str, str]) -> None:
@@ -237,6 +242,20 @@ def check_functions(endpoint_url: str, found: dict[str, str], here: Services) ->
     assert json.loads(told)["segments"] >= 1
     listed = here.completes_as("gateway", "archive", "ls", "--format", "ndjson")
     assert "readings/v1/date=" in listed
+
+
+def check_api(url: str, found: dict[str, str], here: Services) -> None:
+    """A function URL in front of the function, and the service itself, which answers who has a token."""
+    assert ".lambda-url." in found["api_url"]
+    link = here.completes_as("api", "dashboard", "--print", "--url", url).strip()
+    place, _, token = link.partition("/#token=")
+    assert place == url
+    request = Request(f"{url}/v1/sensors", headers={"Authorization": f"Bearer {token}"})
+    with urlopen(request, timeout=20) as answer:
+        listed = json.loads(answer.read())["sensors"]
+    assert "sim-0001" in {sensor["sensor_id"] for sensor in listed}
+    with pytest.raises(HTTPError, match="401"):
+        urlopen(f"{url}/v1/sensors", timeout=20)
 
 
 def check_clock(endpoint_url: str, table: str, here: Services) -> None:

@@ -102,8 +102,9 @@ def test_what_deploying_needs_is_in_the_image(image: Replay) -> None:
         "from infra import deploy, localstack, package\n"
         "assert 'Resources' in deploy.TEMPLATE.read_text()\n"
         "assert all((package.LOCKS / f'{name}.lock').is_file() for name in package.PACKAGES)\n"
-        "names = package._code()\n"
+        "names = package._code('api')\n"
         "assert 'lambdas/store_readings.py' in names and 'ingest/write.py' in names, sorted(names)\n"
+        "assert 'lambdas/dashboard/index.html' in names and 'lambdas/api/app.py' in names, sorted(names)\n"
         "import subprocess, sys\n"
         "subprocess.run([sys.executable, '-m', 'pip', '--version'], check=True)\n"
     )

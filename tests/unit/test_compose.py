@@ -41,8 +41,8 @@ def broker_listeners() -> dict[str, dict[str, str]]:
 
 
 def test_there_is_everything_a_pipeline_needs_and_no_name_that_old_parsers_refuse() -> None:
-    assert set(SERVICES) == {"localstack", "mosquitto", "deployer", "clock", "gateway", "simulator"}
-    assert set(OURS) == {"deployer", "clock", "gateway", "simulator"}
+    assert set(SERVICES) == {"localstack", "mosquitto", "deployer", "clock", "gateway", "api", "simulator"}
+    assert set(OURS) == {"deployer", "clock", "gateway", "api", "simulator"}
     assert "name" not in COMPOSE
     assert SERVICES["localstack"]["image"] == "localstack/localstack:4.14.0"
     assert {name for name, one in SERVICES.items() if "profiles" in one} == {"simulator"}
@@ -129,6 +129,7 @@ def test_services_start_after_what_they_need() -> None:
     }
     assert needs["deployer"] == {"localstack": "service_healthy"}
     assert needs["clock"]["deployer"] == "service_completed_successfully"
+    assert needs["api"] == {"deployer": "service_completed_successfully"}
     assert needs["gateway"] == {
         "mosquitto": "service_healthy",
         "deployer": "service_completed_successfully",

@@ -85,15 +85,53 @@ assert table.num_rows == run.value_count(), table.num_rows
 assert pyarrow.compute.max(table["ts"]).as_py().microsecond == 0
 """
 
+API = """
+import lambdas.serve_api
+assert callable(lambdas.serve_api.handler)
+
+import os
+for name in ("TABLE", "ARCHIVE_BUCKET", "REJECTS_BUCKET", "STREAM"):
+    os.environ["THERMOCLINE_" + name] = "x"
+event = {
+    "version": "2.0", "routeKey": "$default", "rawPath": "/health", "rawQueryString": "", "headers": {},
+    "requestContext": {
+        "http": {"method": "GET", "path": "/health"}, "stage": "$default", "requestId": "r", "apiId": "a"
+    },
+    "isBase64Encoded": False,
+}
+def ask(path):
+    event["rawPath"] = event["requestContext"]["http"]["path"] = path
+    return lambdas.serve_api.handler(event, None)
+
+assert ask("/health")["statusCode"] == 200
+document = ask("/openapi.json")
+assert document["statusCode"] == 200 and '"/v1/sensors"' in document["body"]
+assert ask("/")["statusCode"] == 200, "the dashboard is in the package"
+assert ask("/v1/sensors")["statusCode"] == 401
+
+from ingest.reading import Run
+from sensors.publisher import Publisher
+sent = []
+class Kinesis:
+    def put_records(self, StreamName, Records):
+        sent.extend(Records)
+        return {"FailedRecordCount": 0, "Records": [{"SequenceNumber": "1"}] * len(Records)}
+publisher = Publisher(Kinesis(), "s", lanes=20, now=lambda: 0.0, sleep=print, random=lambda: 0.5)
+publisher.publish([Run("press-7", [1_795_000_000_000_000], {"t": [1.5]}, 1)])
+assert len(sent) == 1
+"""
+
 CLIENTS = """
 from ingest.stores.connect import client
-for service, operation, request in (
-    ("dynamodb", "get_item", {"TableName": "t", "Key": {"pk": {"S": "c"}, "sk": {"S": "layout"}}}),
-    ("s3", "get_object", {"Bucket": "b", "Key": "k"}),
+for service, host, operation, request in (
+    ("dynamodb", "dynamodb", "get_item", {"TableName": "t", "Key": {"pk": {"S": "c"}, "sk": {"S": "layout"}}}),
+    ("s3", "s3", "get_object", {"Bucket": "b", "Key": "k"}),
+    ("kinesis", "kinesis", "put_records", {"StreamName": "s", "Records": []}),
+    ("cloudwatch", "monitoring", "get_metric_data", {}),
 ):
     made = client(service, region="eu-west-2")
     url = made.generate_presigned_url(operation, Params=request)
-    assert "eu-west-2" in url and service in url, url
+    assert "eu-west-2" in url and host in url, url
 strangers = [
     name for name, module in sys.modules.items()
     if "site-packages" in (getattr(module, "__file__", None) or "")
@@ -104,7 +142,8 @@ assert not strangers, strangers
 
 def run_isolated(folder: Path, *parts: str) -> None:
     """Run code in an interpreter that sees the standard library and the unpacked package, nothing more."""
-    environment = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "eu-west-2"}
+    environment = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    environment |= dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), "eu-west-2")  # as Lambda sets both
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-B", "-c", "\n".join([ISOLATED, *parts]), str(folder)],
         capture_output=True,
@@ -126,11 +165,12 @@ def names_in(path: Path) -> list[str]:
 
 def test_the_local_package_holds_our_code_and_nothing_else(tmp_path: Path) -> None:
     built = package.build_local(tmp_path)
-    assert set(built) == {"store", "archive"}
-    assert built["store"] == built["archive"]
+    assert set(built) == {"store", "archive", "api"}
+    assert built["store"] == built["archive"] == built["api"]
     names = names_in(built["store"])
     assert {"ingest/keys.py", "lambdas/store_readings.py", "lambdas/__init__.py"} <= set(names)
-    assert {name.split("/")[0] for name in names} == {"ingest", "lambdas"}
+    assert {name.split("/")[0] for name in names} == {"ingest", "lambdas", "sensors"}
+    assert {"lambdas/serve_api.py", "lambdas/dashboard/index.html", "sensors/publisher.py"} <= set(names)
     assert [name for name in names if "__pycache__" in name or "/." in name or name.endswith(".md")] == []
 
 
@@ -175,11 +215,23 @@ def versions(lock: Path) -> set[str]:
     return set(re.findall(r"^\S+==\S+", lock.read_text(), re.MULTILINE))
 
 
-def test_both_packages_hold_versions_that_are_tested_here() -> None:
-    store, archive = (versions(package.LOCKS / f"{name}.lock") for name in package.PACKAGES)
-    assert store < archive
+def test_all_packages_hold_versions_that_are_tested_here() -> None:
+    store, archive, api = (versions(package.LOCKS / f"{name}.lock") for name in package.PACKAGES)
+    assert store < archive < api
     assert {entry.split("==")[0] for entry in archive - store} == {"pyarrow"}
-    assert archive - versions(package.ROOT / "requirements.lock") == set()
+    assert {"pydantic", "aws-kinesis-agg"} <= {entry.split("==")[0] for entry in api - archive}
+    assert api - versions(package.ROOT / "requirements.lock") == set()
+
+
+def test_only_the_api_s_package_changes_with_the_dashboard() -> None:
+    alone = {"lambdas/api/app.py", "lambdas/dashboard/index.html", "sensors/publisher.py"}
+    assert alone <= set(package._code("api"))
+    for name in ("store", "archive"):
+        kept = set(package._code(name))
+        assert {
+            path for path in kept if path.startswith(("sensors/", "lambdas/api/", "lambdas/dash"))
+        } == set()
+        assert "lambdas/store_readings.py" in kept
 
 
 @pytest.mark.parametrize(
@@ -244,7 +296,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, 
 
 @needs_lambda_like_host
 @pytest.mark.parametrize(
-    ("name", "parts", "most_mib"), [("store", (STORE, PACKED), 80), ("archive", (ARCHIVE, PACKED), 180)]
+    ("name", "parts", "most_mib"),
+    [("store", (STORE, PACKED), 80), ("archive", (ARCHIVE, PACKED), 180), ("api", (API,), 190)],
 )
 def test_a_package_alone_runs_its_handlers(
     built: tuple[dict[str, Path], Path], tmp_path: Path, name: str, parts: tuple[str, ...], most_mib: int

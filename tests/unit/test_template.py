@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +15,7 @@ import yaml
 
 from infra import deploy, package
 from ingest import keys
+from ingest.errors import BadInput
 from ingest.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -21,7 +24,9 @@ ROLES = {
     "ArchiveExpired": "ArchiveExpiredRole",
     "IndexSegment": "IndexSegmentRole",
     "CompactArchive": "CompactArchiveRole",
+    "ServeApi": "ServeApiRole",
 }
+TAILS = {"/rejects/*", "/aws/lambda/*", "/stream/*", "/readings/*", "/blobs/*", "/staging/*"}
 BUCKETS = ("ArchiveBucket", "RejectsBucket")
 ARCHIVE = "${AWS::StackName}-archive-${AWS::AccountId}-${AWS::Region}"
 
@@ -84,7 +89,8 @@ def references(value: Any) -> Iterator[str]:
 
 def test_it_is_plain_cloudformation_that_fits_into_one_call(template: dict[str, Any]) -> None:
     assert "Transform" not in template
-    assert len(deploy.TEMPLATE.read_bytes()) < 51_200  # CreateStack's limit for TemplateBody
+    assert len(deploy.template().encode()) < 51_200  # CreateStack's limit for TemplateBody
+    assert yaml.load(deploy.template(), _Loader) == template, "only comments are left out"
     assert len(template["Parameters"]) <= 200
 
 
@@ -95,9 +101,8 @@ def test_every_parameter_is_described_used_and_has_a_default_unless_it_names_cod
     for name, parameter in template["Parameters"].items():
         assert parameter["Description"].endswith((".", ";")), name
         assert name in used, name
-        assert ("Default" in parameter) == (name not in {"CodeBucket", "StoreCodeKey", "ArchiveCodeKey"}), (
-            name
-        )
+        needed = {"CodeBucket", "StoreCodeKey", "ArchiveCodeKey", "ApiCodeKey"}
+        assert ("Default" in parameter) == (name not in needed), name
 
 
 def test_the_runtimes_offered_are_ones_that_packages_are_built_for(template: dict[str, Any]) -> None:
@@ -111,10 +116,10 @@ def test_a_role_allows_named_actions_on_named_resources(resources: dict[str, Any
         assert not [action for action in actions if "*" in action], sid
         for target in targets:
             named = json.loads(target)
-            assert named != "*", sid
+            # Reading metrics cannot be allowed for some of them ("Actions ... for Amazon CloudWatch").
+            assert named != "*" or actions == ["cloudwatch:GetMetricData"], sid
             if isinstance(named, dict) and "Sub" in named and named["Sub"].endswith("*"):
-                tail = named["Sub"].rpartition("}")[2]
-                assert tail in {"/rejects/*", "/aws/lambda/*", "/stream/*", "/readings/*"}, (sid, target)
+                assert named["Sub"].rpartition("}")[2] in TAILS, (sid, target)
 
 
 def test_every_function_has_a_role_and_a_log_of_its_own(resources: dict[str, Any]) -> None:
@@ -140,18 +145,67 @@ def test_only_archiver_and_compaction_may_delete_and_nobody_may_touch_the_other_
         for _, actions, _ in statements(resources, role)
         if any("Delete" in action for action in actions)
     }
-    assert deleting == {"ArchiveExpired", "CompactArchive"}
+    assert deleting == {"ArchiveExpired", "CompactArchive", "ServeApi"}
     objects = [
-        name
+        (name, target.rpartition("}")[0].rpartition("}")[2])
         for name, role in ROLES.items()
-        for _, actions, _ in statements(resources, role)
+        for _, actions, targets in statements(resources, role)
+        for target in targets
         if "s3:DeleteObject" in actions
     ]
-    assert objects == ["CompactArchive"]
+    assert objects == [("CompactArchive", '/readings/*"'), ("ServeApi", '/staging/*"')]
     for name, role in ROLES.items():
         text = json.dumps([targets for _, _, targets in statements(resources, role)])
         assert ("-archive-" in text) == (name != "StoreReadings")
-        assert ("RejectsBucket" in text) == (name == "StoreReadings")
+        assert ("RejectsBucket" in text) == (name in ("StoreReadings", "ServeApi"))
+
+
+def test_the_api_writes_registry_tokens_and_blobs_and_only_reads_the_rest(resources: dict[str, Any]) -> None:
+    writing = ("Put", "Update", "Delete", "Write", "Abort")
+    changes = {
+        sid: actions
+        for sid, actions, _ in statements(resources, "ServeApiRole")
+        if any(word in action for action in actions for word in writing)
+    }
+    assert set(changes) == {"ChangeRegistryAndTokens", "SendReadings", "KeepBlobs", "TakeInBlobs", "Log"}
+    assert changes["SendReadings"] == ["kinesis:PutRecords"]
+    (one,) = [
+        statement
+        for policy in resources["ServeApiRole"]["Properties"]["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        if statement["Sid"] == "ChangeRegistryAndTokens"
+    ]
+    partitions = one["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+    written = [
+        keys.sensor_key("press-7"),
+        keys.registry_changes_key(),
+        keys.token_key("a"),
+        keys.signing_secret_key(),
+    ]
+    assert all(any(fnmatchcase(key.pk, pattern) for pattern in partitions) for key in written)
+    kept = [
+        keys.layout_key(),
+        keys.ticket_key(0),
+        keys.manifest_key(0, "a", 0),
+        keys.chunk_key("a", 0, "b", 0),
+    ]
+    assert not any(fnmatchcase(key.pk, pattern) for key in kept for pattern in partitions)
+
+
+DECIDING = {"StoreReadings", "ServeApi"}
+LOCAL_ONLY = {"THERMOCLINE_CONTROL_URL", "THERMOCLINE_CONTROL_TOKEN"}
+API_ONLY = {"THERMOCLINE_STREAM", "THERMOCLINE_AUTH", "THERMOCLINE_WRITE_UNIT_USD"}
+CHUNKS_ONLY = {"THERMOCLINE_CODEC", "THERMOCLINE_CHUNK_GRACE_S", "THERMOCLINE_COMPACT_GRACE_S"}
+
+
+def test_every_setting_is_one_that_some_function_gets_or_has_a_default_everywhere() -> None:
+    known = LOCAL_ONLY | API_ONLY | CHUNKS_ONLY | {"THERMOCLINE_LANES", "THERMOCLINE_UNKNOWN_SENSORS"}
+    assert set(SETTINGS) - known == {
+        "THERMOCLINE_TABLE",
+        "THERMOCLINE_ARCHIVE_BUCKET",
+        "THERMOCLINE_REJECTS_BUCKET",
+        "THERMOCLINE_STACK",
+    }
 
 
 def test_handlers_exist_and_get_every_setting(resources: dict[str, Any]) -> None:
@@ -161,7 +215,9 @@ def test_handlers_exist_and_get_every_setting(resources: dict[str, Any]) -> None
         assert attribute in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, name
         variables = function["Environment"]["Variables"]
         own = {variable for variable in variables if variable.startswith("THERMOCLINE_")}
-        assert own == set(SETTINGS), name
+        wanted = set(SETTINGS) - LOCAL_ONLY - {"THERMOCLINE_LANES"}
+        wanted -= CHUNKS_ONLY if name == "ServeApi" else API_ONLY
+        assert own == wanted - (set() if name in DECIDING else {"THERMOCLINE_UNKNOWN_SENSORS"}), name
         assert variables["POWERTOOLS_METRICS_NAMESPACE"] == "Thermocline"
         assert variables["POWERTOOLS_SERVICE_NAME"] == file.rpartition(".")[2]
         assert not [variable for variable in variables if "ENDPOINT" in variable], name
@@ -216,7 +272,8 @@ def test_lifecycles_cover_what_is_written_and_nothing_else(resources: dict[str, 
         assert [r for r in rules if "AbortIncompleteMultipartUpload" in r and "ExpirationInDays" not in r]
         return {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "ExpirationInDays" in rule}
 
-    assert expiring("ArchiveBucket") == {"readings/": {"Ref": "ColdRetentionDays"}}
+    cold = {"Ref": "ColdRetentionDays"}
+    assert expiring("ArchiveBucket") == {"readings/": cold, "blobs/": cold, "staging/": 1}
     assert keys.SEGMENT_PREFIX.startswith("readings/")
     days = {"Ref": "RejectRetentionDays"}
     assert expiring("RejectsBucket") == {keys.REJECT_PREFIX: days, keys.FAILED_BATCH_PREFIX: days}
@@ -302,7 +359,9 @@ WATCHED: dict[tuple[str, str], list[str]] = {
     ("Thermocline", "ChunksLost"): ["archive_expired"],
     ("Thermocline", "Rejects"): ["store_readings"],
     ("AWS/Lambda", "IteratorAge"): ["ArchiveExpired", "StoreReadings"],
-    ("AWS/Lambda", "Throttles"): ["ArchiveExpired", "IndexSegment", "StoreReadings"],
+    ("AWS/Lambda", "Throttles"): ["ArchiveExpired", "IndexSegment", "ServeApi", "StoreReadings"],
+    ("AWS/Lambda", "Url5xxCount"): ["ServeApi"],
+    ("AWS/ApiGateway", "5xx"): ["Api"],
     ("AWS/Lambda", "OnFailureDestinationDeliveredEventCount"): ["StoreReadingsMapping"],
     ("AWS/Lambda", "DroppedEventCount"): ["StoreReadingsMapping"],
     ("AWS/DynamoDB", "WriteThrottleEvents"): ["Table"],
@@ -312,6 +371,8 @@ DIMENSION = {
     "StoreReadings": "FunctionName",
     "ArchiveExpired": "FunctionName",
     "IndexSegment": "FunctionName",
+    "ServeApi": "FunctionName",
+    "Api": "ApiId",
     "StoreReadingsMapping": "EventSourceMappingUUID",
     "Table": "TableName",
     "Stream": "StreamName",
@@ -356,6 +417,80 @@ def test_our_metrics_are_the_ones_that_are_watched_and_read(resources: dict[str,
     reported = metric_names("lambdas/store_readings.py") | metric_names("lambdas/archive_expired.py")
     assert ours <= reported
     assert ours - {"ArchiveLagS"} <= names, "what `status` reads from CloudWatch"
+
+
+# --- the API's front --------------------------------------------------------------------
+
+
+def test_the_http_api_lets_everything_through_to_the_function_and_throttles(
+    resources: dict[str, Any],
+) -> None:
+    assert "CorsConfiguration" not in resources["Api"]["Properties"]
+    integration = resources["ApiIntegration"]["Properties"]
+    assert integration["IntegrationUri"] == {"GetAtt": ["ServeApi", "Arn"]}
+    assert integration["PayloadFormatVersion"] == "2.0"
+    route = resources["ApiRoute"]["Properties"]
+    assert route["RouteKey"] == "$default"
+    assert route["AuthorizationType"] == {"If": ["JwtAuth", "JWT", {"If": ["IamAuth", "AWS_IAM", "NONE"]}]}
+    stage = resources["ApiStage"]["Properties"]
+    assert (stage["StageName"], stage["AutoDeploy"]) == ("$default", True)
+    assert set(stage["DefaultRouteSettings"]) == {"ThrottlingRateLimit", "ThrottlingBurstLimit"}
+    logged = stage["AccessLogSettings"]["Format"]
+    assert json.loads(logged)["status"] == "$context.status"
+    assert not [word for word in ("header", "query", "authorizer", "Authorization") if word in logged]
+    assert resources["ServeApi"]["Properties"]["Timeout"] < 30, "an HTTP API waits no longer"
+
+
+def test_only_pages_without_data_pass_a_jwt_authorizer_unasked(resources: dict[str, Any]) -> None:
+    routes = {name: one for name, one in resources.items() if one["Type"] == "AWS::ApiGatewayV2::Route"}
+    unasked = {name for name, one in routes.items() if one["Properties"]["AuthorizationType"] == "NONE"}
+    assert {routes[name]["Properties"]["RouteKey"] for name in unasked} == {"GET /", "GET /{file}"}
+    assert {routes[name]["Condition"] for name in unasked} == {"JwtFront"}
+
+
+def test_there_is_one_front_or_none_and_it_alone_may_call_the_function(template: dict[str, Any]) -> None:
+    resources, conditions = template["Resources"], template["Conditions"]
+    fronts = {
+        name: one["Condition"]
+        for name, one in resources.items()
+        if one["Type"].startswith(("AWS::ApiGatewayV2", "AWS::Lambda::Url"))
+    }
+    assert set(fronts.values()) == {"HttpApiFront", "UrlFront", "JwtFront"}
+    assert conditions["HttpApiFront"] == {"Equals": [{"Ref": "ApiFront"}, "http-api"]}
+    assert conditions["UrlFront"] == {"Equals": [{"Ref": "ApiFront"}, "function-url"]}
+    permitted = {
+        name: one
+        for name, one in resources.items()
+        if one["Type"] == "AWS::Lambda::Permission"
+        and one["Properties"]["FunctionName"] == {"Ref": "ServeApi"}
+    }
+    assert permitted["ApiPermission"]["Properties"]["SourceArn"]["Sub"].endswith(":${Api}/*")
+    open_to_all = [name for name, one in permitted.items() if one["Properties"]["Principal"] == "*"]
+    assert {permitted[name]["Condition"] for name in open_to_all} == {"OpenUrl"}
+    assert permitted["ServeApiUrlPermission"]["Properties"]["FunctionUrlAuthType"] == "NONE"
+    assert permitted["ServeApiInvokePermission"]["Properties"]["InvokedViaFunctionUrl"] is True
+    assert "Cors" not in resources["ServeApiUrl"]["Properties"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"ApiAuth": "jwt", "ApiFront": "function-url", "JwtIssuer": "https://issuer.example"}, "ApiFront"),
+        ({"ApiAuth": "jwt"}, "JwtIssuer"),
+    ],
+)
+def test_a_jwt_authorizer_that_could_not_work_is_refused(parameters: dict[str, str], named: str) -> None:
+    with pytest.raises(BadInput, match=named):
+        deploy.check_front(parameters)
+    deploy.check_front({"ApiAuth": "jwt", "JwtIssuer": "https://issuer.example"})
+    deploy.check_front({"ApiAuth": "iam", "ApiFront": "function-url"})
+
+
+def test_the_price_of_a_write_unit_is_the_region_s_or_left_out(template: dict[str, Any]) -> None:
+    pattern = template["Parameters"]["WriteUnitUsd"]["AllowedPattern"]
+    assert deploy.write_unit_usd("us-east-1") == "0.625"
+    assert deploy.write_unit_usd("nowhere-1") == ""
+    assert all(re.fullmatch(pattern, text) for text in ("0.625", "", "1"))
 
 
 def metric_names(path: str) -> set[object]:
