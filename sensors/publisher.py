@@ -17,7 +17,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from ingest.errors import BadInput, NotFound, Refused, ThermoclineError, Unavailable
+from ingest.errors import BadInput, NotFound, Refused, ThermoclineError, Throttled, Unavailable
 from ingest.reading import Run
 from sensors.lanes import RECORD_BYTES, Delivery, Lane, OnAccepted, lane_keys, lane_of, pieces
 
@@ -48,6 +48,13 @@ _PASSING = frozenset(
         "ThrottlingException",
     }
 )
+_THROTTLED = _PASSING & {
+    "LimitExceededException",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "Throttling",
+    "ThrottlingException",
+}
 _FORBIDDEN = frozenset(
     {
         "AccessDeniedException",
@@ -288,7 +295,8 @@ class Publisher:
         runs = self.pending()
         sensors = {run.sensor_id for run in runs}
         readings = sum(len(run.ts_us) for run in runs)
-        return Unavailable(
+        kind = Throttled if code in _THROTTLED else Unavailable
+        return kind(
             f"stream {self._stream_name}: for {self._patience_s:g} s it did not accept what it was sent "
             f"(last answer: {code}). Not accepted: {len(runs)} runs with up to {readings} readings of "
             f"{len(sensors)} sensors, such as {min(sensors)}. They can be sent again; add shards if it was "

@@ -1,0 +1,1 @@
+"""The HTTP API: what every route shares, and the routes, a module for each thing they are about."""
