@@ -52,7 +52,8 @@ def client(
         "max_pool_connections": 32,
         "user_agent": "thermocline",  # botocore's own text is put together anew, twice, for each request
     }
-    if service == "s3":  # links are signed for the host they name: the region's own, and as every region takes it
+    if service == "s3":
+        # A link is signed for the host that it names: the region's own, in the version that every region takes.
         here = endpoint_url or endpoint_from_env()
         defaults |= {"signature_version": "s3v4", "s3": {"addressing_style": "path" if here else "virtual"}}
     local: dict[str, Any] = {}
