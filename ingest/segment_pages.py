@@ -27,10 +27,10 @@ LARGEST_DICTIONARY = 65_536
 _BYTE = 256
 _REPEATED = 8
 """Where doubles occur so often on average, no other encoding is tried."""
-_DATA_PAGE, _DICTIONARY_PAGE = 0, 2
-_DICTIONARY_HEAD, _DATA_HEAD = 7, 5
+DATA_PAGE, DICTIONARY_PAGE = 0, 2
+DICTIONARY_HEAD, DATA_HEAD = 7, 5
 _ARROW_NAMES = {"PLAIN": PLAIN, "RLE": RLE, "DELTA_BINARY_PACKED": DELTA, "RLE_DICTIONARY": RLE_DICTIONARY}
-_codec = pa.Codec("zstd", compression_level=COMPRESSION_LEVEL)
+codec = pa.Codec("zstd", compression_level=COMPRESSION_LEVEL)
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
@@ -82,7 +82,7 @@ def runs_chunk(cells: Sequence[bytes], counts: Sequence[int]) -> Chunk:
 @lru_cache(maxsize=64)
 def null_chunk(rows: int) -> Chunk:
     """A column, of any type, in which every row is null."""
-    page = _data_page(_levels(np.zeros(rows, bool), rows, 0), rows, PLAIN)
+    page = _data_page(levels(np.zeros(rows, bool), rows, 0), rows, PLAIN)
     return Chunk(page[0], 0, page[1], (PLAIN, RLE), nulls=rows)
 
 
@@ -201,8 +201,8 @@ class _Pages:
         for at in self.places:
             rows = at.end - at.start
             valid = None if self.valid is None else self.valid[at.start : at.end]
-            levels = _levels(valid, rows, at.last - at.first)
-            pages.append(_data_page(levels + encode(at.first, at.last), rows, encoding))
+            present = levels(valid, rows, at.last - at.first)
+            pages.append(_data_page(present + encode(at.first, at.last), rows, encoding))
         some = len(self.present) > 0
         return Chunk(
             data=b"".join(data for data, _ in pages),
@@ -238,7 +238,7 @@ def _cuts(ends: Sequence[int]) -> list[int]:
 # --- pages ------------------------------------------------------------------------------
 
 
-def _levels(valid: Flags | None, rows: int, held: int) -> bytes:
+def levels(valid: Flags | None, rows: int, held: int) -> bytes:
     """Which of the rows hold a value (definition levels); `held` do."""
     if valid is None or held in (0, rows):
         coded = varint(rows << 1) + (b"\x01" if held else b"\x00")
@@ -252,16 +252,16 @@ def _data_page(body: bytes, rows: int, encoding: int) -> Page:
     head = struct(
         (1, I32, integer(rows)), (2, I32, integer(encoding)), (3, I32, integer(RLE)), (4, I32, integer(RLE))
     )
-    return _page(_DATA_PAGE, body, (_DATA_HEAD, STRUCT, head))
+    return _page(DATA_PAGE, body, (DATA_HEAD, STRUCT, head))
 
 
 def _dictionary_page(body: bytes, count: int) -> Page:
     head = struct((1, I32, integer(count)), (2, I32, integer(PLAIN)))
-    return _page(_DICTIONARY_PAGE, body, (_DICTIONARY_HEAD, STRUCT, head))
+    return _page(DICTIONARY_PAGE, body, (DICTIONARY_HEAD, STRUCT, head))
 
 
 def _page(kind: int, body: bytes, head: tuple[int, int, bytes]) -> Page:
-    packed: bytes = _codec.compress(body, asbytes=True)
+    packed: bytes = codec.compress(body, asbytes=True)
     crc = zlib.crc32(packed)
     header = struct(
         (1, I32, integer(kind)),
