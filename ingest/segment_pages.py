@@ -241,18 +241,27 @@ def _cuts(ends: Sequence[int]) -> list[int]:
 def levels(valid: Flags | None, rows: int, held: int) -> bytes:
     """Which of the rows hold a value (definition levels); `held` do."""
     if valid is None or held in (0, rows):
-        coded = varint(rows << 1) + (b"\x01" if held else b"\x00")
-    else:
-        bits = np.packbits(valid, bitorder="little").tobytes()
-        coded = varint(len(bits) << 1 | 1) + bits
+        return _same_level(rows, present=held > 0)
+    bits = np.packbits(valid, bitorder="little").tobytes()
+    coded = varint(len(bits) << 1 | 1) + bits
+    return len(coded).to_bytes(4, "little") + coded
+
+
+@lru_cache(maxsize=64)
+def _same_level(rows: int, *, present: bool) -> bytes:
+    coded = varint(rows << 1) + (b"\x01" if present else b"\x00")
     return len(coded).to_bytes(4, "little") + coded
 
 
 def _data_page(body: bytes, rows: int, encoding: int) -> Page:
-    head = struct(
+    return _page(DATA_PAGE, body, (DATA_HEAD, STRUCT, _data_head(rows, encoding)))
+
+
+@lru_cache(maxsize=64)
+def _data_head(rows: int, encoding: int) -> bytes:
+    return struct(
         (1, I32, integer(rows)), (2, I32, integer(encoding)), (3, I32, integer(RLE)), (4, I32, integer(RLE))
     )
-    return _page(DATA_PAGE, body, (DATA_HEAD, STRUCT, head))
 
 
 def _dictionary_page(body: bytes, count: int) -> Page:

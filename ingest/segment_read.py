@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -178,7 +177,7 @@ def read_footer(source: Source, guess_bytes: int) -> Footer:
     raw = bytes(source.held(size_bytes - length, size_bytes))
     _check_footer(raw)
     try:
-        parquet = pq.read_metadata(io.BytesIO(b"PAR1" + raw))
+        parquet = pq.read_metadata(pa.BufferReader(b"PAR1" + raw))
     except (pa.ArrowException, OSError) as error:
         raise corrupt(str(error)) from error
     pairs = cast(dict[bytes, bytes], parquet.metadata or {})

@@ -105,9 +105,13 @@ class _Repeated:
     def read(cls, source: Source, footer: Footer, picked: Sequence[int], name: str) -> _Repeated:
         """The column of the row groups. Raises Foreign."""
         found: Runs = []
+        known: dict[tuple[bytes, int], Runs] = {}  # those of a sensor-day's row groups are much alike
         for index in picked:
             chunk = source.held(*footer.chunk_range(index, name))
-            found += read_runs_chunk(chunk, footer.rows(index), texts=name != "arrival")
+            same = bytes(chunk), footer.rows(index)
+            if same not in known:
+                known[same] = read_runs_chunk(chunk, footer.rows(index), texts=name != "arrival")
+            found += known[same]
         return cls([cell for cell, _ in found], list(accumulate(count for _, count in found)))
 
     def cells_as_numbers(self) -> list[int]:
