@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from ingest.reading import Run, Span
 from ingest.segment_file import VERSION, footer_length
+from ingest.segment_pages import COMPRESSION_LEVEL, THOROUGH_LEVEL
 from ingest.segment_read import Footer, ReadRange, Source, corrupt, read_footer
 from ingest.segment_rows import runs_of
 from ingest.segment_write import parquet
@@ -40,8 +41,9 @@ class EncodedSegment(SegmentFacts):
     data: bytes
 
 
-def encode(runs: Sequence[Run]) -> EncodedSegment:
-    """One segment from one merged run per sensor, in any order.
+def encode(runs: Sequence[Run], *, thorough: bool = False) -> EncodedSegment:
+    """One segment from one merged run per sensor, in any order; `thorough` takes several times as long, for
+    fewer bytes.
 
     The same runs give the same bytes (with one version of pyarrow). Raises ValueError
     where there is no value, a sensor comes twice, or a number is not finite.
@@ -59,7 +61,7 @@ def encode(runs: Sequence[Run]) -> EncodedSegment:
         "first-sensor": present[0].sensor_id,
         "last-sensor": present[-1].sensor_id,
     }
-    data, rows = parquet(present, known)
+    data, rows = parquet(present, known, THOROUGH_LEVEL if thorough else COMPRESSION_LEVEL)
     known["rows"] = str(rows)
     facts = _facts(known, footer_length(data[-8:]), hashlib.sha256(data).hexdigest())
     return EncodedSegment(*facts, data)

@@ -18,7 +18,10 @@ pa = cast(Any, pyarrow)
 pq = cast(Any, pyarrow.parquet)
 
 COMPRESSION_LEVEL = 4
-"""Of zstd: beyond it these pages grow slower to write, not smaller."""
+"""Of zstd, for what is written soon: beyond it pages of an hour grow slower to write, not smaller."""
+THOROUGH_LEVEL = 16
+"""Of zstd, for what is written once and kept for years: it finds repetitions of three bytes, which
+pages of half a day are full of. Five times as slow to write; read as fast."""
 PLAIN, RLE, DELTA, RLE_DICTIONARY, BYTE_STREAM_SPLIT = 0, 3, 5, 8, 9
 """Encodings, as Parquet numbers them (parquet.thrift, Encoding)."""
 LEAST_PAGE_ROWS = 2_048
@@ -30,7 +33,8 @@ _REPEATED = 8
 DATA_PAGE, DICTIONARY_PAGE = 0, 2
 DICTIONARY_HEAD, DATA_HEAD = 7, 5
 _ARROW_NAMES = {"PLAIN": PLAIN, "RLE": RLE, "DELTA_BINARY_PACKED": DELTA, "RLE_DICTIONARY": RLE_DICTIONARY}
-codec = pa.Codec("zstd", compression_level=COMPRESSION_LEVEL)
+codec = pa.Codec("zstd")
+"""To unpack with."""
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
@@ -86,7 +90,7 @@ def null_chunk(rows: int) -> Chunk:
     return Chunk(page[0], 0, page[1], (PLAIN, RLE), nulls=rows)
 
 
-def arrow_chunk(array: Any, encoding: str | None) -> Chunk:
+def arrow_chunk(array: Any, encoding: str | None, level: int = COMPRESSION_LEVEL) -> Chunk:
     """An Arrow array as pyarrow writes it: by the encoding of that name; None: by a dictionary where it can."""
     sink = io.BytesIO()
     schema = pa.schema([pa.field("c", array.type, nullable=array.null_count > 0 or encoding is None)])
@@ -99,7 +103,7 @@ def arrow_chunk(array: Any, encoding: str | None) -> Chunk:
         ),  # one page: the times of a second metric are a repetition of the first's
         write_batch_size=len(array),
         compression="zstd",
-        compression_level=COMPRESSION_LEVEL,
+        compression_level=level,
         use_dictionary=encoding is None,
         column_encoding=None if encoding is None else {"c": encoding},
         write_statistics=False,
@@ -120,7 +124,9 @@ def arrow_chunk(array: Any, encoding: str | None) -> Chunk:
 # --- doubles ----------------------------------------------------------------------------
 
 
-def doubles_chunk(values: Doubles, valid: Flags | None, ends: Sequence[int]) -> Chunk:
+def doubles_chunk(
+    values: Doubles, valid: Flags | None, ends: Sequence[int], level: int = COMPRESSION_LEVEL
+) -> Chunk:
     """The smallest chunk that holds the values; `valid` says which are none of null (None: all).
 
     `ends` are the rows at which a metric of a sensor ends, ascending, the last being the count.
@@ -129,7 +135,7 @@ def doubles_chunk(values: Doubles, valid: Flags | None, ends: Sequence[int]) -> 
     dictionary = pa.array(present).dictionary_encode()
     distinct = len(dictionary.dictionary)
     made: list[Chunk] = []
-    pages = _Pages(present, valid, _places(valid, _cuts(ends)))
+    pages = _Pages(present, valid, _places(valid, _cuts(ends)), level)
     if distinct <= LARGEST_DICTIONARY:
         made.append(_by_dictionary(pages, dictionary))
     if not made or distinct * _REPEATED > len(present):
@@ -195,6 +201,7 @@ class _Pages:
     present: Doubles
     valid: Flags | None
     places: list[_Place]
+    level: int
 
     def chunk(self, encoding: int, encode: Encode, dictionary: Page = (b"", 0)) -> Chunk:
         pages = [dictionary]
@@ -202,7 +209,7 @@ class _Pages:
             rows = at.end - at.start
             valid = None if self.valid is None else self.valid[at.start : at.end]
             present = levels(valid, rows, at.last - at.first)
-            pages.append(_data_page(present + encode(at.first, at.last), rows, encoding))
+            pages.append(_data_page(present + encode(at.first, at.last), rows, encoding, self.level))
         some = len(self.present) > 0
         return Chunk(
             data=b"".join(data for data, _ in pages),
@@ -253,8 +260,8 @@ def _same_level(rows: int, *, present: bool) -> bytes:
     return len(coded).to_bytes(4, "little") + coded
 
 
-def _data_page(body: bytes, rows: int, encoding: int) -> Page:
-    return _page(DATA_PAGE, body, (DATA_HEAD, STRUCT, _data_head(rows, encoding)))
+def _data_page(body: bytes, rows: int, encoding: int, level: int = COMPRESSION_LEVEL) -> Page:
+    return _page(DATA_PAGE, body, (DATA_HEAD, STRUCT, _data_head(rows, encoding)), level)
 
 
 @lru_cache(maxsize=64)
@@ -269,8 +276,8 @@ def _dictionary_page(body: bytes, count: int) -> Page:
     return _page(DICTIONARY_PAGE, body, (DICTIONARY_HEAD, STRUCT, head))
 
 
-def _page(kind: int, body: bytes, head: tuple[int, int, bytes]) -> Page:
-    packed: bytes = codec.compress(body, asbytes=True)
+def _page(kind: int, body: bytes, head: tuple[int, int, bytes], level: int = COMPRESSION_LEVEL) -> Page:
+    packed: bytes = _codec_of(level).compress(body, asbytes=True)
     crc = zlib.crc32(packed)
     header = struct(
         (1, I32, integer(kind)),
@@ -280,3 +287,8 @@ def _page(kind: int, body: bytes, head: tuple[int, int, bytes]) -> Page:
         head,
     )
     return header + packed, len(header) + len(body)
+
+
+@lru_cache(maxsize=8)
+def _codec_of(level: int) -> Any:
+    return pa.Codec("zstd", compression_level=level)

@@ -71,15 +71,16 @@ class _Block:
 _Group = list[_Block]
 
 
-def parquet(runs: Sequence[Run], known: Mapping[str, str]) -> tuple[bytes, int]:
-    """A whole Parquet file with the runs (sorted by sensor) and the key-value metadata, and its rows.
+def parquet(runs: Sequence[Run], known: Mapping[str, str], level: int) -> tuple[bytes, int]:
+    """A whole Parquet file with the runs (sorted by sensor) and the key-value metadata, and its rows. `level`
+    is zstd's, for times and values.
 
     The metadata gains `rows`, `groups-crc32`, the CRC-32 of each row group's bytes, and
     `footer-sha256`, the SHA-256 of the footer with this field zeroed: together they
     cover every byte a reader fetches. Raises ValueError where a number is not finite.
     """
-    times = _Times()
-    groups = ((sum(map(len, group)), _chunks(group, times)) for group in _groups(runs))
+    times = _Times(level)
+    groups = ((sum(map(len, group)), _chunks(group, times, level)) for group in _groups(runs))
     return joined(groups, _ELEMENTS, known)
 
 
@@ -190,20 +191,21 @@ class _Times:
     """Makes chunks of times. Sensors that measure on the same grid have the same times, row group by row
     group: these are encoded once."""
 
-    def __init__(self) -> None:
+    def __init__(self, level: int) -> None:
+        self._level = level
         self._last: tuple[Integers, Chunk] | None = None
 
     def chunk(self, group: _Group) -> Chunk:
         """The times of a row group."""
         ts_us = np.concatenate([block.ts_us for block in group])
         if self._last is None or not np.array_equal(self._last[0], ts_us):
-            made = arrow_chunk(pa.array(ts_us), "DELTA_BINARY_PACKED")
+            made = arrow_chunk(pa.array(ts_us), "DELTA_BINARY_PACKED", self._level)
             made = replace(made, least=ts_us.min().tobytes(), greatest=ts_us.max().tobytes())
             self._last = ts_us, made
         return self._last[1]
 
 
-def _chunks(group: _Group, times: _Times) -> list[Chunk]:
+def _chunks(group: _Group, times: _Times, level: int) -> list[Chunk]:
     """A chunk for each of COLUMNS."""
     counts = [len(block) for block in group]
     rows = sum(counts)
@@ -211,7 +213,7 @@ def _chunks(group: _Group, times: _Times) -> list[Chunk]:
         _names([block.sensor_id for block in group], counts),
         _names([block.metric for block in group], counts),
         times.chunk(group),
-        _values(group, counts),
+        _values(group, counts, level),
         _sparse("exact", pa.string(), group, rows),
         _sparse("flag", pa.bool_(), group, rows),
         _sparse("text", pa.string(), group, rows),
@@ -225,13 +227,14 @@ def _names(names: Sequence[str], counts: Sequence[int]) -> Chunk:
     return replace(made, least=min(texts), greatest=max(texts))
 
 
-def _values(group: _Group, counts: Sequence[int]) -> Chunk:
+def _values(group: _Group, counts: Sequence[int], level: int) -> Chunk:
     valid = None
     if any(block.valid is not None for block in group):
         valid = np.concatenate(
             [np.ones(len(block), bool) if block.valid is None else block.valid for block in group]
         )
-    return doubles_chunk(np.concatenate([block.value for block in group]), valid, np.cumsum(counts).tolist())
+    values = np.concatenate([block.value for block in group])
+    return doubles_chunk(values, valid, np.cumsum(counts).tolist(), level)
 
 
 def _sparse(name: str, kind: Any, group: _Group, rows: int) -> Chunk:
