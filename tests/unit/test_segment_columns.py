@@ -125,3 +125,12 @@ def test_what_has_texts_is_read_by_arrow() -> None:
 def test_bytes_that_are_no_pages_are_left_to_arrow(damage: bytes) -> None:
     with pytest.raises(segment_columns.Foreign):
         segment_columns.read_runs_chunk(memoryview(damage), 5, texts=True)
+
+
+def test_a_thorough_segment_has_fewer_bytes_and_the_same_rows() -> None:
+    count = 20_000
+    cells: Any = walk(random.Random(3), count, 2)
+    run = Run("one", [START_US + place * US for place in range(count)], {"m": cells}, ARRIVAL_MS)
+    quick, thorough = segment.encode([run]), segment.encode([run], thorough=True)
+    assert len(thorough.data) < 0.95 * len(quick.data)
+    assert segment.decode(thorough.data) == segment.decode(quick.data) == [run]
