@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import ModuleType
-from typing import cast
+from typing import NamedTuple, cast
 
 from ingest import chunk_list, keys
 from ingest.chunk_list import Text
@@ -28,8 +28,7 @@ BodyOf = Callable[[Run, int, int], Text]
 """Makes the times and values of a run in the bucket that starts at the second, beside so many bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A decoded chunk: its key, its readings (one arrival for all), and its `ttl` in epoch seconds."""
 
     key: Key

@@ -13,7 +13,7 @@ from ingest.chunk import TAGS, Chunk, decode_item
 from ingest.chunk_list import CONTAINER, ELEMENT, assemble, decode_list
 from ingest.item import Attribute, item_size
 from ingest.keys import Key
-from ingest.reading import Column, Value
+from ingest.reading import Column, Run, Value
 
 Items = list[dict[str, Attribute]]
 
@@ -160,18 +160,26 @@ def _chunk(item: _Item, lists: Iterator[Column]) -> Chunk:
     sensor_id, bucket_start_s, _, _ = keys.parse_chunk_key(key)
     steps = cast(list[int], next(lists)) if item.t else None
     columns: dict[str, Column | Value | None] = {}
+    count = item.n.N
+    step_us = item.dt.N if item.dt else 0
+    whole = bool(step_us) and steps is None
     for name, value in item.v.M.items():
         if value.L:
-            columns[name] = next(lists)
-        elif value.N is not None:
+            columns[name] = column = next(lists)
+            whole = whole and len(column) == count
+            continue
+        whole = False
+        if value.N is not None:
             (columns[name],) = next(lists)
         elif value.B is None:
             columns[name] = value.BOOL if value.S is None else value.S
         else:
             raise ValueError("a value of type B")
     first_us = bucket_start_s * keys.US + item.t0.N
-    step_us = item.dt.N if item.dt else 0
-    run = assemble(sensor_id, first_us, step_us, steps, columns, item.n.N, item.at.N)
+    if whole:  # a grid and a list for each metric, as nearly all chunks are: nothing to put together
+        ts_us = list(range(first_us, first_us + count * step_us, step_us))
+        return Chunk(key, Run(sensor_id, ts_us, cast(dict[str, Column], columns), item.at.N), item.ttl.N)
+    run = assemble(sensor_id, first_us, step_us, steps, columns, count, item.at.N)
     return Chunk(key, run, item.ttl.N)
 
 
@@ -195,10 +203,13 @@ def _bare(parts: Sequence[bytes | msgspec.Raw]) -> bytes:
 
 def _numbers(parts: Sequence[bytes | msgspec.Raw]) -> list[Column]:
     """The lists' values: all at once where they hold only numbers and NULL."""
-    text = _bare(parts)
+    framed = list(parts) or [b""]
+    framed[0] = b"[%b" % framed[0]
+    framed[-1] = b"%b]" % framed[-1]
+    text = _bare(framed)
     if b"E" not in text and b"e" not in text:  # with an exponent, an integer looks like a float
         try:
-            return cast(list[Column], _decoder.decode(b"[%b]" % text))
+            return cast(list[Column], _decoder.decode(text))
         except msgspec.MsgspecError:
             pass
     if len(parts) > 1:

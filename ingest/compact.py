@@ -274,7 +274,8 @@ def _stored_part(
             by_sensor.setdefault(run.sensor_id, []).append(run)
     if not rows:
         return 0, None
-    encoded = segment_format.encode([merge(by_sensor.pop(sensor_id)) for sensor_id in sorted(by_sensor)])
+    merged = [merge(by_sensor.pop(sensor_id)) for sensor_id in sorted(by_sensor)]
+    encoded = segment_format.encode(merged, thorough=True)
     known = {**segment_format.metadata(encoded), _INPUT_ROWS: str(rows)}
     etag = work.cold.put(name, encoded.data, known)
     head = ObjectHead(len(encoded.data), etag, int(work.now()))

@@ -164,6 +164,8 @@ def merge(runs: Iterable[Run]) -> Run:
     ordered = sorted((run for run in runs if run.ts_us), key=lambda run: run.ts_us[0])
     if not ordered:
         raise ValueError("merge needs at least one run with a reading")
+    if all(map(_precedes, ordered, islice(ordered, 1, None))):
+        return concat(ordered)
     clusters: list[list[Run]] = []
     end_us = -1
     for run in ordered:
@@ -173,6 +175,10 @@ def merge(runs: Iterable[Run]) -> Run:
             clusters.append([run])
         end_us = max(end_us, run.ts_us[-1])
     return concat([cluster[0] if len(cluster) == 1 else _overlay(cluster) for cluster in clusters])
+
+
+def _precedes(run: Run, other: Run) -> bool:
+    return run.ts_us[-1] < other.ts_us[0]
 
 
 def _overlay(runs: list[Run]) -> Run:
@@ -205,10 +211,11 @@ def concat(runs: Sequence[Run]) -> Run:
     ts_us: list[int] = []
     metrics: dict[str, Column] = {name: [] for name in names}
     for run in runs:
-        for name in names:
+        ts_us += run.ts_us
+    for name, whole in metrics.items():
+        for run in runs:
             column = run.metrics.get(name)
-            metrics[name].extend(repeat(None, len(run.ts_us)) if column is None else column)
-        ts_us.extend(run.ts_us)
+            whole.extend(repeat(None, len(run.ts_us)) if column is None else column)
     first = runs[0].arrival_ms
     arrival_ms: int | dict[str, list[int]]
     if isinstance(first, int) and all(run.arrival_ms == first for run in runs):

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO
 
-import numpy as np
-
-from ingest.reading import Column, Run, Span, Value, canonical, number
+from ingest.reading import Run, Span
 from ingest.segment_file import VERSION, footer_length
-from ingest.segment_read import Footer, ReadRange, Source, corrupt, read_footer, read_table
+from ingest.segment_pages import COMPRESSION_LEVEL, THOROUGH_LEVEL
+from ingest.segment_read import Footer, ReadRange, Source, corrupt, read_footer
+from ingest.segment_rows import runs_of
 from ingest.segment_write import parquet
-
-PLAIN_BELOW = 1e15
-"""The canonical text of a smaller integral double is its plain digits."""
-
-Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +41,9 @@ class EncodedSegment(SegmentFacts):
     data: bytes
 
 
-def encode(runs: Sequence[Run]) -> EncodedSegment:
-    """One segment from one merged run per sensor, in any order.
+def encode(runs: Sequence[Run], *, thorough: bool = False) -> EncodedSegment:
+    """One segment from one merged run per sensor, in any order; `thorough` takes several times as long, for
+    fewer bytes.
 
     The same runs give the same bytes (with one version of pyarrow). Raises ValueError
     where there is no value, a sensor comes twice, or a number is not finite.
@@ -66,7 +61,7 @@ def encode(runs: Sequence[Run]) -> EncodedSegment:
         "first-sensor": present[0].sensor_id,
         "last-sensor": present[-1].sensor_id,
     }
-    data, rows = parquet(present, known)
+    data, rows = parquet(present, known, THOROUGH_LEVEL if thorough else COMPRESSION_LEVEL)
     known["rows"] = str(rows)
     facts = _facts(known, footer_length(data[-8:]), hashlib.sha256(data).hexdigest())
     return EncodedSegment(*facts, data)
@@ -156,12 +151,12 @@ def read_runs(
     picked = footer.pick(sensor_id, span, metrics)
     if coming is not None:
         coming(footer, picked)
-    return list(_runs(read_table(source, footer, picked), sensor_id, span, metrics)) if picked else []
+    return runs_of(source, footer, picked, sensor_id, span, metrics) if picked else []
 
 
 def read_groups(source: Source, footer: Footer, picked: Sequence[int], span: Span | None) -> list[Run]:
     """The runs of the row groups (at least one), of the half-open span where given, by sensor. Raises Corrupt."""
-    return list(_runs(read_table(source, footer, picked), None, span, ()))
+    return runs_of(source, footer, picked, None, span, ())
 
 
 def _facts(
@@ -177,149 +172,3 @@ def _facts(
         footer_bytes,
         sha256,
     )
-
-
-# --- rows to runs -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """The rows of one metric of one sensor."""
-
-    metric: str
-    ts_us: Integers
-    cells: list[Value]
-    arrivals: Integers
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """A table's columns as arrays, in the order of the file; `exact`, `flag` and `text` None where all is null."""
-
-    sensors: list[str]
-    sensor: Integers
-    metrics: list[str]
-    metric: Integers
-    ts_us: Integers
-    value: Any
-    has_value: Any
-    exact: Any
-    flag: Any
-    text: Any
-    arrival: Integers
-
-    def cells(self, start: int, end: int) -> list[Value]:
-        """The values of rows `[start, end)`. Raises Corrupt where a row has none."""
-        has_value = self.has_value[start:end]
-        if has_value.all():
-            cells = cast(Column, _numbers(self.value[start:end]))
-        else:
-            cells: Column = [None] * (end - start)
-            places = np.flatnonzero(has_value)
-            for place, found in zip(places.tolist(), _numbers(self.value[start:end][places]), strict=True):
-                cells[place] = found
-            _fill(cells, self.flag, start, end)
-            _fill(cells, self.text, start, end)
-            if None in cells:
-                raise corrupt("a row has no value")
-        if self.exact is not None and self.exact.null_count < len(self.exact):
-            for place, text in enumerate(self.exact.slice(start, end - start).to_pylist()):
-                if text is not None:
-                    cells[place] = number(text)
-        return cast(list[Value], cells)
-
-
-def _fill(cells: Column, column: Any, start: int, end: int) -> None:
-    if column is not None and column.null_count < len(column):
-        for place, cell in enumerate(column.slice(start, end - start).to_pylist()):
-            if cell is not None:
-                cells[place] = cell
-
-
-def _numbers(values: Any) -> list[Value]:
-    """Doubles as `reading.number` gives them: int where the canonical text is integral."""
-    cells: list[Value] = values.tolist()
-    whole = values == np.trunc(values)
-    if not whole.any():
-        return cells
-    plain = whole & (np.abs(values) < PLAIN_BELOW)
-    if plain.all():
-        return cast(list[Value], values.astype(np.int64).tolist())
-    places = np.flatnonzero(plain)
-    for place, cell in zip(places.tolist(), values[places].astype(np.int64).tolist(), strict=True):
-        cells[place] = cell
-    for place in np.flatnonzero(whole & ~plain).tolist():
-        cells[place] = number(canonical(cells[place]))
-    return cells
-
-
-def _rows(table: Any) -> _Rows:
-    table = table.unify_dictionaries().combine_chunks()
-    columns = {name: table.column(name).chunk(0) for name in table.column_names}
-    value = columns["value"]
-    return _Rows(
-        sensors=columns["sensor_id"].dictionary.to_pylist(),
-        sensor=columns["sensor_id"].indices.to_numpy(),
-        metrics=columns["metric"].dictionary.to_pylist(),
-        metric=columns["metric"].indices.to_numpy(),
-        ts_us=columns["ts"].cast("int64").to_numpy(),
-        value=value.to_numpy(zero_copy_only=False),
-        has_value=np.ones(len(value), bool)
-        if not value.null_count
-        else value.is_valid().to_numpy(zero_copy_only=False),
-        exact=columns.get("exact"),
-        flag=columns.get("flag"),
-        text=columns.get("text"),
-        arrival=columns["arrival"].to_numpy(),
-    )
-
-
-def _runs(table: Any, sensor_id: str | None, span: Span | None, metrics: Sequence[str]) -> Iterator[Run]:
-    rows = _rows(table)
-    total = len(rows.ts_us)
-    turns = np.flatnonzero((np.diff(rows.sensor) != 0) | (np.diff(rows.metric) != 0)) + 1
-    edges = [0, *turns.tolist(), total]
-    blocks: list[_Block] = []
-    current = ""
-    for low, high in pairwise(edges):
-        sensor, metric = rows.sensors[int(rows.sensor[low])], rows.metrics[int(rows.metric[low])]
-        if (sensor_id is not None and sensor != sensor_id) or (metrics and metric not in metrics):
-            continue
-        start, end = low, high
-        if span is not None:
-            start, end = (low + np.searchsorted(rows.ts_us[low:high], [span.start_us, span.end_us])).tolist()
-        if start >= end:
-            continue
-        if blocks and sensor != current:
-            yield _run(current, blocks)
-            blocks = []
-        current = sensor
-        blocks.append(_Block(metric, rows.ts_us[start:end], rows.cells(start, end), rows.arrival[start:end]))
-    if blocks:
-        yield _run(current, blocks)
-
-
-def _run(sensor_id: str, blocks: Sequence[_Block]) -> Run:
-    first = blocks[0]
-    arrival = int(first.arrivals[0])
-    constant = all((block.arrivals == arrival).all() for block in blocks)
-    if all(np.array_equal(block.ts_us, first.ts_us) for block in blocks[1:]):
-        aligned: dict[str, Column] = {block.metric: cast(Column, block.cells) for block in blocks}
-        arrivals = (
-            {} if constant else {block.metric: cast(list[int], block.arrivals.tolist()) for block in blocks}
-        )
-        return Run(sensor_id, first.ts_us.tolist(), aligned, arrival if constant else arrivals)
-    instants = np.unique(np.concatenate([block.ts_us for block in blocks]))
-    columns: dict[str, Column] = {}
-    ranks: dict[str, list[int]] = {}
-    for block in blocks:
-        places = np.searchsorted(instants, block.ts_us)
-        column: Column = [None] * len(instants)
-        for place, cell in zip(places.tolist(), block.cells, strict=True):
-            column[place] = cell
-        columns[block.metric] = column
-        if not constant:
-            spread = np.zeros(len(instants), np.int64)
-            spread[places] = block.arrivals
-            ranks[block.metric] = spread.tolist()
-    return Run(sensor_id, instants.tolist(), columns, arrival if constant else ranks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ingest.segment_pages import Chunk
 from ingest.segment_thrift import BINARY, I32, I64, LIST, STRUCT, TRUE, binary, integer, listed, struct
@@ -98,10 +99,11 @@ def _chunk(element: Element, chunk: Chunk, rows: int, at: int) -> bytes:
         None if chunk.greatest is None else (5, BINARY, binary(chunk.greatest)),
         None if chunk.least is None else (6, BINARY, binary(chunk.least)),
     )
+    encodings, path = _fixed(element.name, chunk.encodings)
     facts = struct(
         (1, I32, integer(element.physical)),
-        (2, LIST, listed(I32, [integer(encoding) for encoding in chunk.encodings])),
-        (3, LIST, listed(BINARY, [binary(element.name.encode())])),
+        (2, LIST, encodings),
+        (3, LIST, path),
         (4, I32, integer(_ZSTD)),
         (5, I64, integer(rows)),
         (6, I64, integer(chunk.uncompressed_bytes)),
@@ -111,3 +113,10 @@ def _chunk(element: Element, chunk: Chunk, rows: int, at: int) -> bytes:
         (12, STRUCT, statistics) if statistics != _NOTHING else None,
     )
     return struct((2, I64, integer(0)), (3, STRUCT, facts))
+
+
+@lru_cache(maxsize=64)
+def _fixed(name: str, encodings: tuple[int, ...]) -> tuple[bytes, bytes]:
+    """What is the same for a column in most row groups: its encodings and its path."""
+    path = listed(BINARY, [binary(name.encode())])
+    return listed(I32, [integer(encoding) for encoding in encodings]), path

@@ -18,7 +18,10 @@ pa = cast(Any, pyarrow)
 pq = cast(Any, pyarrow.parquet)
 
 COMPRESSION_LEVEL = 4
-"""Of zstd: beyond it these pages grow slower to write, not smaller."""
+"""Of zstd, for what is written soon: beyond it pages of an hour grow slower to write, not smaller."""
+THOROUGH_LEVEL = 16
+"""Of zstd, for what is written once and kept for years: it finds repetitions of three bytes, which
+pages of half a day are full of. Five times as slow to write; read as fast."""
 PLAIN, RLE, DELTA, RLE_DICTIONARY, BYTE_STREAM_SPLIT = 0, 3, 5, 8, 9
 """Encodings, as Parquet numbers them (parquet.thrift, Encoding)."""
 LEAST_PAGE_ROWS = 2_048
@@ -27,10 +30,11 @@ LARGEST_DICTIONARY = 65_536
 _BYTE = 256
 _REPEATED = 8
 """Where doubles occur so often on average, no other encoding is tried."""
-_DATA_PAGE, _DICTIONARY_PAGE = 0, 2
-_DICTIONARY_HEAD, _DATA_HEAD = 7, 5
+DATA_PAGE, DICTIONARY_PAGE = 0, 2
+DICTIONARY_HEAD, DATA_HEAD = 7, 5
 _ARROW_NAMES = {"PLAIN": PLAIN, "RLE": RLE, "DELTA_BINARY_PACKED": DELTA, "RLE_DICTIONARY": RLE_DICTIONARY}
-_codec = pa.Codec("zstd", compression_level=COMPRESSION_LEVEL)
+codec = pa.Codec("zstd")
+"""To unpack with."""
 
 Doubles = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
@@ -82,11 +86,11 @@ def runs_chunk(cells: Sequence[bytes], counts: Sequence[int]) -> Chunk:
 @lru_cache(maxsize=64)
 def null_chunk(rows: int) -> Chunk:
     """A column, of any type, in which every row is null."""
-    page = _data_page(_levels(np.zeros(rows, bool), rows, 0), rows, PLAIN)
+    page = _data_page(levels(np.zeros(rows, bool), rows, 0), rows, PLAIN)
     return Chunk(page[0], 0, page[1], (PLAIN, RLE), nulls=rows)
 
 
-def arrow_chunk(array: Any, encoding: str | None) -> Chunk:
+def arrow_chunk(array: Any, encoding: str | None, level: int = COMPRESSION_LEVEL) -> Chunk:
     """An Arrow array as pyarrow writes it: by the encoding of that name; None: by a dictionary where it can."""
     sink = io.BytesIO()
     schema = pa.schema([pa.field("c", array.type, nullable=array.null_count > 0 or encoding is None)])
@@ -99,7 +103,7 @@ def arrow_chunk(array: Any, encoding: str | None) -> Chunk:
         ),  # one page: the times of a second metric are a repetition of the first's
         write_batch_size=len(array),
         compression="zstd",
-        compression_level=COMPRESSION_LEVEL,
+        compression_level=level,
         use_dictionary=encoding is None,
         column_encoding=None if encoding is None else {"c": encoding},
         write_statistics=False,
@@ -120,7 +124,9 @@ def arrow_chunk(array: Any, encoding: str | None) -> Chunk:
 # --- doubles ----------------------------------------------------------------------------
 
 
-def doubles_chunk(values: Doubles, valid: Flags | None, ends: Sequence[int]) -> Chunk:
+def doubles_chunk(
+    values: Doubles, valid: Flags | None, ends: Sequence[int], level: int = COMPRESSION_LEVEL
+) -> Chunk:
     """The smallest chunk that holds the values; `valid` says which are none of null (None: all).
 
     `ends` are the rows at which a metric of a sensor ends, ascending, the last being the count.
@@ -129,7 +135,7 @@ def doubles_chunk(values: Doubles, valid: Flags | None, ends: Sequence[int]) -> 
     dictionary = pa.array(present).dictionary_encode()
     distinct = len(dictionary.dictionary)
     made: list[Chunk] = []
-    pages = _Pages(present, valid, _places(valid, _cuts(ends)))
+    pages = _Pages(present, valid, _places(valid, _cuts(ends)), level)
     if distinct <= LARGEST_DICTIONARY:
         made.append(_by_dictionary(pages, dictionary))
     if not made or distinct * _REPEATED > len(present):
@@ -195,14 +201,15 @@ class _Pages:
     present: Doubles
     valid: Flags | None
     places: list[_Place]
+    level: int
 
     def chunk(self, encoding: int, encode: Encode, dictionary: Page = (b"", 0)) -> Chunk:
         pages = [dictionary]
         for at in self.places:
             rows = at.end - at.start
             valid = None if self.valid is None else self.valid[at.start : at.end]
-            levels = _levels(valid, rows, at.last - at.first)
-            pages.append(_data_page(levels + encode(at.first, at.last), rows, encoding))
+            present = levels(valid, rows, at.last - at.first)
+            pages.append(_data_page(present + encode(at.first, at.last), rows, encoding, self.level))
         some = len(self.present) > 0
         return Chunk(
             data=b"".join(data for data, _ in pages),
@@ -238,30 +245,39 @@ def _cuts(ends: Sequence[int]) -> list[int]:
 # --- pages ------------------------------------------------------------------------------
 
 
-def _levels(valid: Flags | None, rows: int, held: int) -> bytes:
+def levels(valid: Flags | None, rows: int, held: int) -> bytes:
     """Which of the rows hold a value (definition levels); `held` do."""
     if valid is None or held in (0, rows):
-        coded = varint(rows << 1) + (b"\x01" if held else b"\x00")
-    else:
-        bits = np.packbits(valid, bitorder="little").tobytes()
-        coded = varint(len(bits) << 1 | 1) + bits
+        return _same_level(rows, present=held > 0)
+    bits = np.packbits(valid, bitorder="little").tobytes()
+    coded = varint(len(bits) << 1 | 1) + bits
     return len(coded).to_bytes(4, "little") + coded
 
 
-def _data_page(body: bytes, rows: int, encoding: int) -> Page:
-    head = struct(
+@lru_cache(maxsize=64)
+def _same_level(rows: int, *, present: bool) -> bytes:
+    coded = varint(rows << 1) + (b"\x01" if present else b"\x00")
+    return len(coded).to_bytes(4, "little") + coded
+
+
+def _data_page(body: bytes, rows: int, encoding: int, level: int = COMPRESSION_LEVEL) -> Page:
+    return _page(DATA_PAGE, body, (DATA_HEAD, STRUCT, _data_head(rows, encoding)), level)
+
+
+@lru_cache(maxsize=64)
+def _data_head(rows: int, encoding: int) -> bytes:
+    return struct(
         (1, I32, integer(rows)), (2, I32, integer(encoding)), (3, I32, integer(RLE)), (4, I32, integer(RLE))
     )
-    return _page(_DATA_PAGE, body, (_DATA_HEAD, STRUCT, head))
 
 
 def _dictionary_page(body: bytes, count: int) -> Page:
     head = struct((1, I32, integer(count)), (2, I32, integer(PLAIN)))
-    return _page(_DICTIONARY_PAGE, body, (_DICTIONARY_HEAD, STRUCT, head))
+    return _page(DICTIONARY_PAGE, body, (DICTIONARY_HEAD, STRUCT, head))
 
 
-def _page(kind: int, body: bytes, head: tuple[int, int, bytes]) -> Page:
-    packed: bytes = _codec.compress(body, asbytes=True)
+def _page(kind: int, body: bytes, head: tuple[int, int, bytes], level: int = COMPRESSION_LEVEL) -> Page:
+    packed: bytes = _codec_of(level).compress(body, asbytes=True)
     crc = zlib.crc32(packed)
     header = struct(
         (1, I32, integer(kind)),
@@ -271,3 +287,8 @@ def _page(kind: int, body: bytes, head: tuple[int, int, bytes]) -> Page:
         head,
     )
     return header + packed, len(header) + len(body)
+
+
+@lru_cache(maxsize=8)
+def _codec_of(level: int) -> Any:
+    return pa.Codec("zstd", compression_level=level)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.segment_read import Footer, ReadRange, Source, read_footer, read_table
+from ingest.segment_read import Footer, ReadRange, Source, fetch_groups, read_footer, read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,8 @@ def may_begin_with(low: str, high: str, prefix: str) -> bool:
 
 def _part(source: Source, footer: Footer, index: int, prefixes: Sequence[str]) -> Share:
     """What a row group holds of the prefixes, by counting its rows."""
-    ids: Any = read_table(source, footer, [index]).column("sensor_id")
+    fetch_groups(source, footer, [index])
+    ids: Any = read_table(source, footer, [index], ["sensor_id"]).column("sensor_id")
     rows = total = 0
     for entry in ids.value_counts().to_pylist():
         total += entry["counts"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -141,6 +140,32 @@ class Footer:
         statistics = group.column(self.column[name]).statistics
         return name in NULLABLE and statistics is not None and statistics.null_count == group.num_rows
 
+    def nulls(self, picked: Sequence[int], name: str) -> int | None:
+        """How many rows of the row groups have no value there; None where the footer does not tell."""
+        column = self.column[name]
+        found = [self.parquet.row_group(index).column(column).statistics for index in picked]
+        if any(statistics is None or statistics.null_count is None for statistics in found):
+            return None
+        return sum(statistics.null_count for statistics in found)
+
+    def is_of_differences(self, picked: Sequence[int], name: str) -> bool:
+        """Whether the column is stored as differences in one of the row groups."""
+        column = self.column[name]
+        return any(
+            "DELTA_BINARY_PACKED" in self.parquet.row_group(index).column(column).encodings
+            for index in picked
+        )
+
+    def rows(self, index: int) -> int:
+        """How many rows a row group has."""
+        return self.parquet.row_group(index).num_rows
+
+    def chunk_range(self, index: int, name: str) -> tuple[int, int]:
+        """Where the bytes of a column of a row group lie, half-open."""
+        chunk = self.parquet.row_group(index).column(self.column[name])
+        start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+        return start, start + chunk.total_compressed_size
+
     def _bounds(self, group: Any, name: str) -> tuple[Any, Any]:
         statistics = group.column(self.column[name]).statistics
         if name == "ts":
@@ -149,15 +174,8 @@ class Footer:
 
     def range_of(self, index: int) -> tuple[int, int]:
         """Where a row group's bytes lie, half-open."""
-        group = self.parquet.row_group(index)
-        starts: list[int] = []
-        ends: list[int] = []
-        for place in range(group.num_columns):
-            chunk = group.column(place)
-            start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
-            starts.append(start)
-            ends.append(start + chunk.total_compressed_size)
-        return min(starts), max(ends)
+        ranges = [self.chunk_range(index, name) for name in self.column]
+        return min(start for start, _ in ranges), max(end for _, end in ranges)
 
 
 def read_footer(source: Source, guess_bytes: int) -> Footer:
@@ -178,7 +196,7 @@ def read_footer(source: Source, guess_bytes: int) -> Footer:
     raw = bytes(source.held(size_bytes - length, size_bytes))
     _check_footer(raw)
     try:
-        parquet = pq.read_metadata(io.BytesIO(b"PAR1" + raw))
+        parquet = pq.read_metadata(pa.BufferReader(b"PAR1" + raw))
     except (pa.ArrowException, OSError) as error:
         raise corrupt(str(error)) from error
     pairs = cast(dict[bytes, bytes], parquet.metadata or {})
@@ -200,15 +218,19 @@ def _check_footer(raw: bytes) -> None:
         raise corrupt("its footer does not match its footer-sha256")
 
 
-def read_table(source: Source, footer: Footer, picked: Sequence[int]) -> Any:
-    """The rows of the row groups (at least one), sensor and metric as Arrow dictionaries. Columns in which
-    all is null may be missing. Raises Corrupt."""
+def fetch_groups(source: Source, footer: Footer, picked: Sequence[int]) -> None:
+    """Fetch the row groups, and compare them with their checksums. Raises Corrupt."""
     ranges = [footer.range_of(index) for index in picked]
     source.fetch(ranges)
     checks = footer.known[GROUP_CHECKS].split(",")
     for index, (start, end) in zip(picked, ranges, strict=True):
         if f"{zlib.crc32(source.held(start, end)):08x}" != checks[index]:
             raise corrupt(f"row group {index}, bytes {start} to {end}, does not match its checksum")
+
+
+def read_table(source: Source, footer: Footer, picked: Sequence[int], columns: Sequence[str]) -> Any:
+    """These columns of the row groups (at least one), which were fetched, as Arrow has them; sensor and metric
+    are dictionaries. Raises Corrupt."""
     try:
         file = pq.ParquetFile(
             source.reader(),
@@ -216,6 +238,6 @@ def read_table(source: Source, footer: Footer, picked: Sequence[int]) -> Any:
             read_dictionary=["sensor_id", "metric"],
             page_checksum_verification=True,
         )
-        return file.read_row_groups(picked, columns=footer.present(picked), use_threads=False)
+        return file.read_row_groups(picked, columns=list(columns), use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise corrupt(str(error)) from error

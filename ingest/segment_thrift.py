@@ -1,4 +1,4 @@
-"""Thrift's compact protocol, as much of it as writing a Parquet header or footer takes."""
+"""Thrift's compact protocol, as much of it as writing Parquet headers and footers, and reading headers, takes."""
 
 from __future__ import annotations
 
@@ -50,3 +50,40 @@ def struct(*fields: tuple[int, int, bytes] | None) -> bytes:
             last = identifier
     made.append(b"\x00")
     return b"".join(made)
+
+
+# --- reading ----------------------------------------------------------------------------
+
+Buffer = bytes | memoryview
+Fields = dict[int, "int | Fields"]
+
+
+def read_varint(data: Buffer, at: int) -> tuple[int, int]:
+    """The number at a place, and the place behind it. Raises IndexError where the bytes end."""
+    byte = data[at]
+    number, shift = byte & 0x7F, 7
+    while byte >= 0x80:
+        at += 1
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+        shift += 7
+    return number, at + 1
+
+
+def read_struct(data: Buffer, at: int) -> tuple[Fields, int]:
+    """The struct at a place by its fields' ids, and the place behind it: numbers and structs of numbers.
+
+    Raises ValueError where there is anything else in it, IndexError where the bytes end.
+    """
+    fields: Fields = {}
+    identifier = 0
+    while head := data[at]:
+        kind, identifier = head & 0xF, identifier + (head >> 4)
+        if kind in (I32, I64):
+            coded, at = read_varint(data, at + 1)
+            fields[identifier] = coded >> 1 if not coded & 1 else -(coded >> 1) - 1
+        elif kind == STRUCT:
+            fields[identifier], at = read_struct(data, at + 1)
+        else:
+            raise ValueError(f"a field of the unexpected type {kind}")
+    return fields, at + 1

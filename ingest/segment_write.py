@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress, repeat
@@ -71,14 +71,17 @@ class _Block:
 _Group = list[_Block]
 
 
-def parquet(runs: Sequence[Run], known: Mapping[str, str]) -> tuple[bytes, int]:
-    """A whole Parquet file with the runs (sorted by sensor) and the key-value metadata, and its rows.
+def parquet(runs: Sequence[Run], known: Mapping[str, str], level: int) -> tuple[bytes, int]:
+    """A whole Parquet file with the runs (sorted by sensor) and the key-value metadata, and its rows. `level`
+    is zstd's, for times and values.
 
     The metadata gains `rows`, `groups-crc32`, the CRC-32 of each row group's bytes, and
     `footer-sha256`, the SHA-256 of the footer with this field zeroed: together they
     cover every byte a reader fetches. Raises ValueError where a number is not finite.
     """
-    return joined(((sum(map(len, group)), _chunks(group)) for group in _groups(runs)), _ELEMENTS, known)
+    times = _Times(level)
+    groups = ((sum(map(len, group)), _chunks(group, times, level)) for group in _groups(runs))
+    return joined(groups, _ELEMENTS, known)
 
 
 # --- row groups -------------------------------------------------------------------------
@@ -109,54 +112,60 @@ def _groups(ordered: Sequence[Run]) -> Iterator[_Group]:
 
 def _blocks(run: Run) -> Iterator[_Block]:
     times = np.fromiter(run.ts_us, np.int64, len(run.ts_us))
-    for metric in sorted(run.metrics):
-        ts_us, cells = times, run.metrics[metric]
+    names = sorted(run.metrics)
+    plain = _plain_numbers([run.metrics[name] for name in names])
+    for place, metric in enumerate(names):
         arrivals = run.arrival_ms
         if not isinstance(arrivals, int):
             arrivals = np.fromiter(arrivals[metric], np.int64, len(times))
-        value = _all_numbers(cells)
-        if value is None and None in cells:
+        if plain is not None:
+            yield _Block(run.sensor_id, metric, times, plain[place], None, {}, arrivals)
+            continue
+        ts_us, cells = times, run.metrics[metric]
+        if None in cells:
             present = np.fromiter((cell is not None for cell in cells), bool, len(cells))
             ts_us, cells = ts_us[present], list(compress(cells, present))
             arrivals = arrivals if isinstance(arrivals, int) else arrivals[present]
-            value = _all_numbers(cells)
-        yield _block(run.sensor_id, metric, ts_us, cast(list[Value], cells), value, arrivals)
+        yield _block(run.sensor_id, metric, ts_us, cast(list[Value], cells), arrivals)
 
 
-def _all_numbers(cells: Column) -> Doubles | None:
-    """The cells as doubles, where all of them are numbers; None where it takes a closer look.
+def _plain_numbers(columns: Sequence[Column]) -> list[Doubles] | None:
+    """The columns, all of one length, as doubles, where they hold numbers that are doubles and nothing
+    else; None where it takes a closer look.
 
-    `array` refuses texts and nulls. It takes booleans for 0 and 1, so these are looked at."""
+    `struct` refuses texts and nulls. It takes booleans for 0 and 1, so these are looked at."""
     try:
-        value = np.frombuffer(array("d", cast(list[float], cells)))
-    except (TypeError, OverflowError):
+        packed = b"".join([struct.pack(f"{len(cells)}d", *cast(list[float], cells)) for cells in columns])
+    except (struct.error, OverflowError):
         return None
-    if ((value == 0) | (value == 1)).any() and bool in set(map(type, cells)):
+    value = np.frombuffer(packed)
+    if not len(value):
         return None
-    return value
+    least, most = value.min(), value.max()
+    if not -LARGEST_EXACT_INT < least <= most < LARGEST_EXACT_INT:  # nor is it where one is not finite
+        return None
+    if least <= 1 and most >= 0:
+        if ((value == 0) | (value == 1)).any() and any(bool in set(map(type, cells)) for cells in columns):
+            return None
+        value = value + 0.0  # -0.0 becomes 0.0, as `canonical` has it
+    return list(value.reshape(len(columns), -1))
 
 
 def _block(
-    sensor_id: str,
-    metric: str,
-    ts_us: Integers,
-    cells: list[Value],
-    value: Doubles | None,
-    arrivals: int | Integers,
+    sensor_id: str, metric: str, ts_us: Integers, cells: list[Value], arrivals: int | Integers
 ) -> _Block:
     others: dict[str, list[Any]] = {}
     valid = None
     numbers: Sequence[Any] = cells
-    if value is None:
+    if not {int, float}.issuperset(map(type, cells)):
         others["flag"] = [cell if isinstance(cell, bool) else None for cell in cells]
         others["text"] = [cell if isinstance(cell, str) else None for cell in cells]
         valid = np.fromiter((not isinstance(cell, (bool, str)) for cell in cells), bool, len(cells))
         numbers = [0.0 if isinstance(cell, (bool, str)) else cell for cell in cells]
-        try:
-            value = np.array(numbers, np.float64)
-        except OverflowError as error:
-            raise ValueError("an integer is too large for a segment") from error
-    value = value + 0.0  # -0.0 becomes 0.0, as `canonical` has it
+    try:
+        value = np.array(numbers, np.float64) + 0.0  # -0.0 becomes 0.0, as `canonical` has it
+    except OverflowError as error:
+        raise ValueError("an integer is too large for a segment") from error
     if not np.isfinite(value).all():
         raise ValueError("a number is not finite")
     others["exact"] = _exact(numbers, value)
@@ -178,17 +187,33 @@ def _exact(numbers: Sequence[Any], value: Doubles) -> list[str | None]:
 # --- columns ----------------------------------------------------------------------------
 
 
-def _chunks(group: _Group) -> list[Chunk]:
+class _Times:
+    """Makes chunks of times. Sensors that measure on the same grid have the same times, row group by row
+    group: these are encoded once."""
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+        self._last: tuple[Integers, Chunk] | None = None
+
+    def chunk(self, group: _Group) -> Chunk:
+        """The times of a row group."""
+        ts_us = np.concatenate([block.ts_us for block in group])
+        if self._last is None or not np.array_equal(self._last[0], ts_us):
+            made = arrow_chunk(pa.array(ts_us), "DELTA_BINARY_PACKED", self._level)
+            made = replace(made, least=ts_us.min().tobytes(), greatest=ts_us.max().tobytes())
+            self._last = ts_us, made
+        return self._last[1]
+
+
+def _chunks(group: _Group, times: _Times, level: int) -> list[Chunk]:
     """A chunk for each of COLUMNS."""
     counts = [len(block) for block in group]
     rows = sum(counts)
-    ts_us = np.concatenate([block.ts_us for block in group])
-    bounds = {"least": ts_us.min().tobytes(), "greatest": ts_us.max().tobytes()}
     return [
         _names([block.sensor_id for block in group], counts),
         _names([block.metric for block in group], counts),
-        replace(arrow_chunk(pa.array(ts_us), "DELTA_BINARY_PACKED"), **bounds),
-        _values(group, counts),
+        times.chunk(group),
+        _values(group, counts, level),
         _sparse("exact", pa.string(), group, rows),
         _sparse("flag", pa.bool_(), group, rows),
         _sparse("text", pa.string(), group, rows),
@@ -202,13 +227,14 @@ def _names(names: Sequence[str], counts: Sequence[int]) -> Chunk:
     return replace(made, least=min(texts), greatest=max(texts))
 
 
-def _values(group: _Group, counts: Sequence[int]) -> Chunk:
+def _values(group: _Group, counts: Sequence[int], level: int) -> Chunk:
     valid = None
     if any(block.valid is not None for block in group):
         valid = np.concatenate(
             [np.ones(len(block), bool) if block.valid is None else block.valid for block in group]
         )
-    return doubles_chunk(np.concatenate([block.value for block in group]), valid, np.cumsum(counts).tolist())
+    values = np.concatenate([block.value for block in group])
+    return doubles_chunk(values, valid, np.cumsum(counts).tolist(), level)
 
 
 def _sparse(name: str, kind: Any, group: _Group, rows: int) -> Chunk:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from infra.doctor.data import Compared, Sampled
 from ingest import keys
 from ingest.errors import Corrupt, NotFound
-from ingest.segment_read import Source, read_footer, read_table
+from ingest.segment_read import Source, fetch_groups, read_footer, read_table
 from ingest.stores import ColdStore, Entry, Segment, Superseded
 
 READERS = 4
@@ -197,8 +197,10 @@ def _fault(pick: Pick, cold: ColdStore) -> tuple[str, bool]:
             return "its sha256 is not the one that was catalogued", True
         source = Source(lambda start, end: data[start:end], len(data))
         footer = read_footer(source, 0)
-        if not wanted and footer.parquet.num_row_groups:
-            read_table(source, footer, range(footer.parquet.num_row_groups))
+        groups = range(footer.parquet.num_row_groups)
+        if not wanted and groups:
+            fetch_groups(source, footer, groups)
+            read_table(source, footer, groups, footer.present(groups))
     except NotFound:  # deleted since it was listed; the comparison tells of it
         return "", True
     except Corrupt as error:

@@ -8,6 +8,7 @@ from typing import Any
 from ingest.errors import Unavailable
 from ingest.stores import ObjectHead
 from ingest.stores._boto_errors import code_of, translated
+from ingest.stores._line import RangeLine
 
 NAMES_PER_DELETE = 1_000
 """DeleteObjects takes at most 1,000 keys (API reference, DeleteObjects)."""
@@ -19,6 +20,7 @@ class S3ColdStore:
     def __init__(self, client: Any, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
+        self._line = RangeLine(client, bucket)
 
     def put(self, name: str, data: bytes, metadata: Mapping[str, str]) -> str:
         """Store an object whole; its etag, without quotes."""
@@ -33,6 +35,9 @@ class S3ColdStore:
         first = start or 0
         if end is not None and end <= first:
             return b""
+        found = None if end is None else self._line.read(name, first, end)
+        if found is not None:
+            return found
         request = {"Bucket": self._bucket, "Key": name}
         if first or end is not None:
             request["Range"] = f"bytes={first}-{'' if end is None else end - 1}"
