@@ -132,8 +132,8 @@ def deploy(clients: Clients, options: DeployOptions, log: Log, *, hot: MakeHot, 
     found = outputs(clients, options.stack_name)
     if options.target != "local":
         ensure_ttl(clients.dynamodb, found.table, log)
-    from_s = int(clock.now()) + (0 if options.target == "local" else LAYOUT_LEAD_S)
-    _ensure_layout(hot(clients.dynamodb, found.table), options.period, from_s, log)
+    lead_s = 0 if options.target == "local" else LAYOUT_LEAD_S
+    _ensure_layout(hot(clients.dynamodb, found.table), options.period, lead_s, clock.now, log)
     return found
 
 
@@ -254,8 +254,11 @@ def ensure_ttl(dynamodb: Any, table: str, log: Log) -> None:
     log(f"Table {table}: expiry switched on.")
 
 
-def _ensure_layout(hot: HotStore, period: Period, from_s: int, log: Log) -> None:
+def _ensure_layout(hot: HotStore, period: Period, lead_s: int, now: Callable[[], float], log: Log) -> None:
+    """Have the period in force `lead_s` from now. Should its saving take longer, some functions write by the old
+    rules for a while after it began, which harms nothing: each manifest tells by which it was written."""
     held = hot.load_layout()
+    from_s = int(now()) + lead_s
     period = Period(
         from_s, period.bucket_s, period.archive_after_s, period.hot_retention_s, period.cold_retention_s
     )
