@@ -35,7 +35,7 @@ _put_in_order, _archive_manifests, _answer = write._put_in_order, archive._archi
 _write_segment, _plan, _batch_id, _merge = archive._write_segment, query.plan, keys.batch_id, reading.merge
 _query, _chunk_range, _select_segments = DynamoHotStore._query, keys.chunk_range, select_segments
 _archive_handle, _encode_segment, _latest = archive_expired.handle, segment.encode, query.latest
-_was_due, _replay, _retry = archive._was_due, retry.replay, retry.retry
+_replay, _retry = retry.replay, retry.retry
 _store_batch, _send, _clip = store_readings.store_batch, Gateway._send, reading.clip
 
 
@@ -170,11 +170,6 @@ def digest_of_the_first(chunks: Iterable[Key]) -> str:
 def nothing_is_waited_for(manifest: Manifest, present: set[Key], stack: Stack, done: Archived) -> bool:
     del manifest, present, stack, done
     return True
-
-
-def due_by_the_layout_in_force(key: Key, manifest: Manifest, stack: Stack) -> bool:
-    older = replace(manifest, bucket_s=None, hot_retention_s=None)
-    return _was_due(key, older, stack)
 
 
 def overdue_is_nobodys_business(event: Any, stack: Stack) -> Archived:
@@ -327,7 +322,6 @@ MUTANTS = [
     Mutant("cataloguing is left to S3's events", ((archive, "_write_segment"),), nothing_is_catalogued),
     Mutant("two segments share a name", ((keys, "chunks_digest"),), digest_of_the_first),
     Mutant("missing chunks are not waited for", ((archive, "_is_finished"),), nothing_is_waited_for),
-    Mutant("a loss is judged by the layout in force", ((archive, "_was_due"),), due_by_the_layout_in_force),
     Mutant("values are merged by position", ((reading, "_wins"),), lambda *_: True),
     Mutant("the hot tier is read after the catalog", ((query, "answer"),), hot_is_read_last),
     Mutant("the cold tier is skipped at the border", ((query, "plan"),), cold_skipped_at_the_border),

@@ -143,7 +143,7 @@ class World:
         """One thing that happens."""
         background = self.background
         actions: list[tuple[int, Callable[[], object]]] = [
-            (22, self.sender.send),
+            (24, self.sender.send),
             (28, self.stream.deliver),
             (3, self.stream.repeat),
             (1, self.stream.reshard),
