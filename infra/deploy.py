@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
@@ -29,6 +30,7 @@ LAYOUT_LEAD_S = 60
 MOST_STACK_NAME = 24
 """Leaves a bucket's name, `<stack>-archive-<account>-<region>`, within S3's 63 characters."""
 TTL_ATTRIBUTE = "ttl"
+AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _DELETES_PER_CALL = 1000
 
 MakeHot = Callable[[Any, str], HotStore]
@@ -108,6 +110,19 @@ def connect(endpoint_url: str | None = None, region: str | None = None) -> Clien
         for name in ("cloudformation", "s3", "dynamodb", "sts")
     }
     return Clients(**made)
+
+
+def refuse_elsewhere(clients: Clients) -> None:
+    """Raise Refused where a client would talk to something that is not AWS: a variable such as
+    AWS_ENDPOINT_URL that was left in the shell, or an `endpoint_url` in the AWS settings."""
+    for one in (clients.cloudformation, clients.s3, clients.dynamodb, clients.sts):
+        url = str(one.meta.endpoint_url)
+        host = urlsplit(url).hostname or ""
+        if not host.endswith(AWS_DOMAINS):
+            raise Refused(
+                f"--target aws: {url} is not AWS, and AWS_ENDPOINT_URL or the AWS settings send requests there. Unset "
+                "it, use --target localstack, or name the endpoint with --endpoint-url if it is meant."
+            )
 
 
 # --- deploy -----------------------------------------------------------------------------
