@@ -42,7 +42,6 @@ def _tell(dates: list[Compacted], late: list[str]) -> None:
     damaged = [name for done in dates for name in done.damaged]
     _metrics.add_metric("SegmentsCompacted", MetricUnit.Count, found["segments_before"])
     _metrics.add_metric("SegmentsDeleted", MetricUnit.Count, found["deleted"])
-    _metrics.add_metric("DatesOverdue", MetricUnit.Count, len(late))
     level = _logger.error if damaged or late else _logger.info
     unfinished = any(done.unfinished for done in dates)
     level(
@@ -65,6 +64,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     )
     entries = stores.catalog.entries(ALL_DATES)
     late = list(overdue(entries, work.layout, work.grace_s, work.now()))
+    _metrics.add_metric("DatesOverdue", MetricUnit.Count, len(late))
+    _metrics.flush_metrics()  # at once: a run that dies of time or memory tells nothing at its end
     dates = handle(work)
     _tell(dates, late)
     for done in dates:
