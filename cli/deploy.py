@@ -23,6 +23,15 @@ Architecture = Annotated[
         help="Processor of the functions. Default: arm64 on AWS, this machine's on LocalStack.",
     ),
 ]
+_NOT_ASKED = "Nothing was deleted. Say --yes to delete without being asked."
+EndpointUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint-url",
+        metavar="URL",
+        help="For --target aws: an endpoint that is not AWS's own, and is meant. AWS_ENDPOINT_URL alone is refused.",
+    ),
+]
 Region = Annotated[
     str | None, typer.Option("--region", metavar="NAME", help="AWS region. Default: the usual AWS settings.")
 ]
@@ -34,6 +43,7 @@ def deploy(
     ] = "aws",
     stack: options.Stack = options.DEFAULT_STACK,
     region: Region = None,
+    endpoint_url: EndpointUrl = None,
     bucket: options.Bucket = "1h",
     window: options.Window = "60s",
     archive_after: options.ArchiveAfter = "24h",
@@ -55,9 +65,6 @@ def deploy(
     LocalStack is where AWS_ENDPOINT_URL says, else on port 4566, and is waited for. Prints the stack's
     outputs as JSON.
     """
-    import json
-    from dataclasses import asdict
-
     from infra import deploy as deploying
     from infra import package
     from infra.stack import Clock
@@ -67,14 +74,14 @@ def deploy(
             f"--target: {target!r} cannot be deployed to; use aws or localstack, or `thermocline up` for the "
             "embedded stack."
         )
-    kind: Any = target
     period = options.period(bucket, archive_after, hot_retention, cold_retention)
     further = dict(_pair(text) for text in parameter or ())
     runtime = further.get("Runtime", "python3.13").removeprefix("python")
+    kind: Any = target
     deploying.check_times(period, kind)
     deploying.check_front(further)
     clock = Clock(time.time, time.sleep)
-    clients, processor, given = _place(target, region, architecture, clock)
+    clients, processor, given = _place(target, endpoint_url, region, architecture, clock)
     given |= {"WindowS": str(options.whole_s(window, "--window")), "Architecture": processor, "Codec": codec}
     given |= {"UnknownSensors": unknown_sensors}
     with tempfile.TemporaryDirectory(prefix="thermocline-") as folder:
@@ -83,20 +90,26 @@ def deploy(
         packages = package.build_aws(Path(folder), processor, runtime, cache_dir=cache)
         wanted = deploying.DeployOptions(packages, period, kind, stack, parameters=given | further)
         found = deploying.deploy(clients, wanted, show.note, hot=_hot, clock=clock)
+    _say(found)
+
+
+def _say(found: Any) -> None:
+    import json
+    from dataclasses import asdict
+
     sys.stdout.write(json.dumps(asdict(found), indent=2) + "\n")
 
 
 def _place(
-    target: str, region: str | None, architecture: str | None, clock: Any
+    target: str, endpoint_url: str | None, region: str | None, architecture: str | None, clock: Any
 ) -> tuple[Any, Any, dict[str, str]]:
     """Clients for the target, the functions' processor, and what only this target is given."""
-    from infra import deploy as deploying
-
     if target == "aws":
-        return deploying.connect(region=region), architecture or "arm64", {}
+        return _aws(endpoint_url, region), architecture or "arm64", {}
     from infra import localstack
 
-    endpoint_url = localstack.check_endpoint(endpoint_from_env() or localstack.ENDPOINT_URL)
+    given_url = endpoint_url or endpoint_from_env() or localstack.ENDPOINT_URL
+    endpoint_url = localstack.check_endpoint(given_url)
     processor = architecture or localstack.architecture()
     show.note(f"Waiting for LocalStack at {endpoint_url}.")
     localstack.wait_until_healthy(endpoint_url, clock, region or localstack.REGION)
@@ -107,9 +120,41 @@ def _place(
     )
 
 
+def _aws(endpoint_url: str | None, region: str | None) -> Any:
+    """Clients of AWS, or of the endpoint that was named in so many words."""
+    from infra import deploy as deploying
+
+    clients = deploying.connect(endpoint_url, region)
+    if endpoint_url is None:
+        deploying.refuse_elsewhere(clients)
+    return clients
+
+
+def _standing(target: str | None, endpoint_url: str | None, region: str | None) -> Any:
+    """Clients of the target a deployment stands on."""
+    from infra import deploy as deploying
+    from infra import localstack
+
+    if target == "aws":
+        return _aws(endpoint_url, region)
+    given_url = endpoint_url or endpoint_from_env()
+    if target == "localstack":
+        return localstack.connect(given_url or localstack.ENDPOINT_URL, region or localstack.REGION)
+    return deploying.connect(given_url, region)
+
+
 def destroy(
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            metavar="aws|localstack",
+            help="Where it is. Default: where AWS_ENDPOINT_URL says, else on AWS.",
+        ),
+    ] = None,
     stack: options.Stack = options.DEFAULT_STACK,
     region: Region = None,
+    endpoint_url: EndpointUrl = None,
     force: Annotated[
         bool, typer.Option("--force", help="Delete the data it holds, too. It is gone for good.")
     ] = False,
@@ -119,10 +164,15 @@ def destroy(
     from infra import deploy as deploying
     from infra.stack import Clock
 
-    what = f"Delete stack {stack} and all the data in it?" if force else f"Delete stack {stack}?"
-    if not yes and not (sys.stdin.isatty() and typer.confirm(what, err=True)):
-        raise Refused("Nothing was deleted. Say --yes to delete without being asked.")
-    clients = deploying.connect(region=region)
+    if target not in (None, "aws", "localstack"):
+        raise BadInput(f"--target: {target!r} holds no deployment to delete; use aws or localstack.")
+    if not yes and not sys.stdin.isatty():
+        raise Refused(_NOT_ASKED)
+    clients = _standing(target, endpoint_url, region)
+    named = f"stack {stack} at {clients.cloudformation.meta.endpoint_url}"
+    what = f"Delete {named} and all the data in it?" if force else f"Delete {named}?"
+    if not yes and not typer.confirm(what, err=True):
+        raise Refused(_NOT_ASKED)
     clock = Clock(time.time, time.sleep)
     deploying.destroy(clients, stack, show.note, hot=_hot, clock=clock, force=force)
 

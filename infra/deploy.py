@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
@@ -29,6 +30,7 @@ LAYOUT_LEAD_S = 60
 MOST_STACK_NAME = 24
 """Leaves a bucket's name, `<stack>-archive-<account>-<region>`, within S3's 63 characters."""
 TTL_ATTRIBUTE = "ttl"
+AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _DELETES_PER_CALL = 1000
 
 MakeHot = Callable[[Any, str], HotStore]
@@ -110,6 +112,19 @@ def connect(endpoint_url: str | None = None, region: str | None = None) -> Clien
     return Clients(**made)
 
 
+def refuse_elsewhere(clients: Clients) -> None:
+    """Raise Refused where a client would talk to something that is not AWS: a variable such as
+    AWS_ENDPOINT_URL that was left in the shell, or an `endpoint_url` in the AWS settings."""
+    for one in (clients.cloudformation, clients.s3, clients.dynamodb, clients.sts):
+        url = str(one.meta.endpoint_url)
+        host = urlsplit(url).hostname or ""
+        if not host.endswith(AWS_DOMAINS):
+            raise Refused(
+                f"--target aws: {url} is not AWS, and AWS_ENDPOINT_URL or the AWS settings send requests there. Unset "
+                "it, use --target localstack, or name the endpoint with --endpoint-url if it is meant."
+            )
+
+
 # --- deploy -----------------------------------------------------------------------------
 
 
@@ -132,8 +147,8 @@ def deploy(clients: Clients, options: DeployOptions, log: Log, *, hot: MakeHot, 
     found = outputs(clients, options.stack_name)
     if options.target != "local":
         ensure_ttl(clients.dynamodb, found.table, log)
-    from_s = int(clock.now()) + (0 if options.target == "local" else LAYOUT_LEAD_S)
-    _ensure_layout(hot(clients.dynamodb, found.table), options.period, from_s, log)
+    lead_s = 0 if options.target == "local" else LAYOUT_LEAD_S
+    _ensure_layout(hot(clients.dynamodb, found.table), options.period, lead_s, clock.now, log)
     return found
 
 
@@ -254,8 +269,11 @@ def ensure_ttl(dynamodb: Any, table: str, log: Log) -> None:
     log(f"Table {table}: expiry switched on.")
 
 
-def _ensure_layout(hot: HotStore, period: Period, from_s: int, log: Log) -> None:
+def _ensure_layout(hot: HotStore, period: Period, lead_s: int, now: Callable[[], float], log: Log) -> None:
+    """Have the period in force `lead_s` from now. Should its saving take longer, some functions write by the old
+    rules for a while after it began, which harms nothing: each manifest tells by which it was written."""
     held = hot.load_layout()
+    from_s = int(now()) + lead_s
     period = Period(
         from_s, period.bucket_s, period.archive_after_s, period.hot_retention_s, period.cold_retention_s
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 
@@ -191,9 +191,14 @@ def _by_date(chunks: Iterator[Chunk]) -> Iterator[tuple[str, list[Chunk]]]:
 
 
 def _was_due(key: Key, manifest: Manifest, stack: Stack) -> bool:
-    """Whether a missing chunk may have been stored and expired: a loss, not a chunk never written."""
+    """Whether a missing chunk may have been stored and expired: a loss, not a chunk never written.
+
+    By the times its writer went by, which the manifest tells: the layout may have changed before the writer knew.
+    """
     _, bucket_s, _, _ = keys.parse_chunk_key(key)
     period = stack.layout.at(manifest.written_s)
+    if manifest.bucket_s is not None and manifest.hot_retention_s is not None:
+        period = replace(period, bucket_s=manifest.bucket_s, hot_retention_s=manifest.hot_retention_s)
     return keys.expires_at_s(bucket_s + period.bucket_s, manifest.written_s, period) <= stack.now_s
 
 

@@ -10,15 +10,13 @@ from itertools import groupby
 from ingest import keys
 from ingest import segment as segment_format
 from ingest.archive import LEAST_ROUND_MS, catalog_entry, describe
-from ingest.compact_plan import MOST_ENTRIES, Part, complete_s, groups_of, parts_of
+from ingest.compact_plan import LOOK_BACK_S, MOST_ENTRIES, Part, complete_s, groups_of, parts_of
 from ingest.errors import Corrupt, NotFound, Refused, ThermoclineError
 from ingest.keys import DAY_S, Layout
 from ingest.reading import Run, Span, merge
 from ingest.segment_groups import SegmentGroups
 from ingest.stores import Catalog, ColdStore, Holders, ObjectHead, RemainingMs, Segment, Superseded
 
-LOOK_BACK_S = 35 * DAY_S
-"""The schedule leaves older dates alone: what is written anew is kept for a whole cold retention from then on."""
 REMEMBERED_S = 7 * DAY_S
 """How long the catalog remembers that an object was deleted, so that no late event has it catalogued again."""
 PASSES = 4

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
 
 from ingest import keys
-from ingest.keys import US, Layout
+from ingest.keys import DAY_S, US, Layout
 from ingest.reading import Span
 from ingest.segment_groups import Group
-from ingest.stores import Segment
+from ingest.stores import Entry, Holders, Segment
 
 VALUES_PER_SEGMENT = 8_000_000
 """New segments hold about so many values, so that memory stays bounded."""
@@ -23,6 +23,10 @@ LEAST_SHARE = 10
 lies in a segment beside others of the same sensors: else each late reading would have its date written anew."""
 SETTLED_S = 2 * 3600
 """How long after the last regular slot of a date the schedule takes it up."""
+LOOK_BACK_S = 35 * DAY_S
+"""The schedule leaves older dates alone: what is written anew is kept for a whole cold retention from then on."""
+OVERDUE_S = 2 * DAY_S
+"""The schedule comes once a day; what it leaves undone twice is told of."""
 LAST_SENSOR = "\x7f"
 """Sorts behind every sensor id."""
 
@@ -48,6 +52,24 @@ def complete_s(date: str, layout: Layout, now_s: float) -> float:
     period = layout.at(now_s)
     end_s = keys.date_span(date).end_us // US
     return end_s + period.archive_after_s + period.slot_step_s + SETTLED_S
+
+
+def overdue(entries: Iterable[Entry], layout: Layout, grace_s: int, now_s: float) -> Iterator[str]:
+    """Dates (the entries come by date) on which compaction does not get on: nothing has changed for OVERDUE_S, and
+    still there is something to join, or something to delete."""
+    for date, found in groupby(entries, key=lambda entry: entry.date):
+        held = Holders(found)
+        late = [
+            entry
+            for entry in held.superseded.values()
+            if entry.gone_s is None and entry.superseded_s + grace_s + OVERDUE_S <= now_s
+        ]
+        segments = list(held.live.values())
+        ready_s = complete_s(date, layout, now_s)
+        changed_s = max([ready_s, *(segment.written_s for segment in segments)]) + OVERDUE_S
+        is_waiting = changed_s <= now_s < ready_s + LOOK_BACK_S and bool(groups_of(segments))
+        if late or is_waiting:
+            yield date
 
 
 # --- which ------------------------------------------------------------------------------

@@ -22,17 +22,26 @@ CHUNKS_PER_MANIFEST = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Which chunks one batch wrote for one slot. `written_s` is when (epoch seconds)."""
+    """Which chunks one batch wrote for one slot. `written_s` is when (epoch seconds), `bucket_s` and
+    `hot_retention_s` are the widths and retention its writer knew; None where it did not say (an older release)."""
 
     key: Key
     slot_s: int
     batch: str
     written_s: int
     chunks: tuple[Key, ...]
+    bucket_s: int | None = None
+    hot_retention_s: int | None = None
 
 
-def encode_manifests(slot_s: int, batch: str, written_s: int, chunks: Sequence[Key]) -> list[Item]:
-    """The manifests of one batch and slot: one, or more where there are very many chunks."""
+def encode_manifests(
+    slot_s: int, batch: str, written_s: int, chunks: Sequence[Key], period: Period
+) -> list[Item]:
+    """The manifests of one batch and slot: one, or more where there are very many chunks.
+
+    `period` is what the writer goes by: another one may be in force by now, and here the archiver is to
+    learn when the chunks expire.
+    """
     parts: dict[tuple[str, int], int] = {}
     for key in chunks:
         sensor_id, bucket_s, _, part = keys.parse_chunk_key(key)
@@ -48,7 +57,8 @@ def encode_manifests(slot_s: int, batch: str, written_s: int, chunks: Sequence[K
             ]
         )
         head = f'{{"pk":{{"S":"{key.pk}"}},"sk":{{"S":"{key.sk}"}}'
-        body = f'{head},"chunks":{{"L":[{named}]}},"written":{{"N":"{written_s}"}}}}'
+        times = f'"bucket":{{"N":"{period.bucket_s}"}},"hot":{{"N":"{period.hot_retention_s}"}}'
+        body = f'{head},"chunks":{{"L":[{named}]}},"written":{{"N":"{written_s}"}},{times}}}'
         items.append(Item(key, body))
     return items
 
@@ -59,7 +69,19 @@ def decode_manifest(item: Mapping[str, Attribute]) -> Manifest:
     batch = key.sk.partition("#")[0]
     slot_s = int(key.pk.removeprefix(keys.MANIFEST_PREFIX))
     chunks = tuple(_named_chunks(cast(list[Attribute], item["chunks"]["L"]), batch))
-    return Manifest(key, slot_s, batch, int(cast(str, item["written"]["N"])), chunks)
+    return Manifest(
+        key=key,
+        slot_s=slot_s,
+        batch=batch,
+        written_s=int(cast(str, item["written"]["N"])),
+        chunks=chunks,
+        bucket_s=_number(item, "bucket"),
+        hot_retention_s=_number(item, "hot"),
+    )
+
+
+def _number(item: Mapping[str, Attribute], name: str) -> int | None:
+    return int(cast(str, item[name]["N"])) if name in item else None
 
 
 def _named_chunks(entries: Iterable[Attribute], batch: str) -> Iterator[Key]:

@@ -266,7 +266,7 @@ def _store_group(
         units = 0.0
         if not isinstance(registry, ClosedRegistry):
             new_sensors, units = registry.register(first_seen, remaining_ms)
-        spent = {"registry": units} | _put_in_order(by_slot, batch, now_s, hot, remaining_ms)
+        spent = {"registry": units} | _put_in_order(by_slot, batch, terms, hot, remaining_ms)
         for name, count in spent.items():
             stored.units[name] = stored.units.get(name, 0.0) + count
         stored.write_units += sum(spent.values())
@@ -303,14 +303,14 @@ def _refuse_unknown(group: _Group, registry: ClosedRegistry) -> str:
 
 
 def _put_in_order(
-    by_slot: dict[int, list[Item]], batch: str, now_s: int, hot: HotStore, remaining_ms: RemainingMs
+    by_slot: dict[int, list[Item]], batch: str, terms: _Terms, hot: HotStore, remaining_ms: RemainingMs
 ) -> dict[str, float]:
     """Tickets, then manifests, then chunks: a batch that dies half-way leaves nothing unarchived. The units of each."""
     tickets = [item for slot_s in by_slot for item in (encode_open_slot(slot_s), encode_ticket(slot_s))]
     manifests = [
         item
         for slot_s, chunks in by_slot.items()
-        for item in encode_manifests(slot_s, batch, now_s, [chunk.key for chunk in chunks])
+        for item in encode_manifests(slot_s, batch, terms.now_s, [one.key for one in chunks], terms.period)
     ]
     chunks = [chunk for found in by_slot.values() for chunk in found]
     units: dict[str, float] = {}

@@ -9,6 +9,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from ingest.archive import ALL_DATES
 from ingest.compact import Compacted, Compaction, compact
+from ingest.compact_plan import overdue
 from lambdas import _door
 
 SERVICE = "compact_archive"
@@ -36,14 +37,16 @@ def totals(dates: list[Compacted]) -> Mapping[str, int]:
     }
 
 
-def _tell(dates: list[Compacted]) -> None:
+def _tell(dates: list[Compacted], late: list[str]) -> None:
     found = totals(dates)
     damaged = [name for done in dates for name in done.damaged]
     _metrics.add_metric("SegmentsCompacted", MetricUnit.Count, found["segments_before"])
     _metrics.add_metric("SegmentsDeleted", MetricUnit.Count, found["deleted"])
-    level = _logger.error if damaged else _logger.info
+    level = _logger.error if damaged or late else _logger.info
     unfinished = any(done.unfinished for done in dates)
-    level("compacted", extra={**found, "damaged": damaged[:50], "unfinished": unfinished})
+    level(
+        "compacted", extra={**found, "damaged": damaged[:50], "overdue": late[:50], "unfinished": unfinished}
+    )
 
 
 @_metrics.log_metrics
@@ -59,8 +62,12 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         grace_s=settings.compact_grace_s,
         remaining_ms=context.get_remaining_time_in_millis,
     )
+    entries = stores.catalog.entries(ALL_DATES)
+    late = list(overdue(entries, work.layout, work.grace_s, work.now()))
+    _metrics.add_metric("DatesOverdue", MetricUnit.Count, len(late))
+    _metrics.flush_metrics()  # at once: a run that dies of time or memory tells nothing at its end
     dates = handle(work)
-    _tell(dates)
+    _tell(dates, late)
     for done in dates:
         if done.failed is not None:
             raise done.failed

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from infra.cost.compacted import Compacted, compacted, lines_of
 from infra.cost.fleet import KB, MONTH_S, Fleet, Traffic, traffic
 from infra.cost.lines import (
     GB,
@@ -74,6 +75,7 @@ def bill(fleet: Fleet, samples: Samples, prices: Prices, shards: int | None = No
         return min(_on_each(fleet, samples, prices), key=lambda one: one.steady_usd)
     sent = traffic(fleet, samples.message_bytes(fleet.per_message), prices.assumed, shards)
     done = written(fleet, sent, samples)
+    anew = compacted(fleet, done)
     lines = Lines(prices)
     fixed = list(_provisioned(sent, lines))
     demand = list(_on_demand(sent, lines))
@@ -82,9 +84,10 @@ def bill(fleet: Fleet, samples: Samples, prices: Prices, shards: int | None = No
         *_iot(fleet, sent, lines),
         *_writes(fleet, done, lines),
         *_reads(done, lines),
-        *_table(fleet, done, prices, lines),
+        *_table(fleet, done, anew, prices, lines),
         *_functions(fleet, done, prices, lines),
         *_archive(fleet, done, lines),
+        *lines_of(fleet, done, anew, prices.assumed, lines),
         *_watch(done, prices, lines),
     ]
     return Bill(fleet, done, (*chosen, *rest), tuple(other))
@@ -229,21 +232,23 @@ def _reads(done: Written, lines: Lines) -> Iterator[Line]:
     )
 
 
-def _table(fleet: Fleet, done: Written, prices: Prices, lines: Lines) -> Iterator[Line]:
+def _table(fleet: Fleet, done: Written, anew: Compacted, prices: Prices, lines: Lines) -> Iterator[Line]:
     lifetime_s = fleet.bucket_s / 2 + fleet.hot_s + prices.assumed["ttl_delay_s"]
     chunk_gb = done.chunks.chunks / MONTH_S * lifetime_s * done.hot_items_per_chunk_bytes / GB
     manifest_bytes = done.manifest_bytes + done.batched.batches * ITEM_BYTES
     other_gb = (
         manifest_bytes / MONTH_S * (fleet.archive_after_s + fleet.bucket_s) + done.registry_bytes
     ) / GB
-    a_month = done.segments * (done.catalog_entry_bytes + ITEM_BYTES) / GB
+    entry_gb = (done.catalog_entry_bytes + ITEM_BYTES) / GB
     cold_months = fleet.cold_s / MONTH_S
     year, steady = (
-        chunk_gb + other_gb + a_month * months for months in (min(MONTHS_A_YEAR, cold_months), cold_months)
+        chunk_gb + other_gb + entry_gb * anew.remembered(months)
+        for months in (min(MONTHS_A_YEAR, cold_months), cold_months)
     )
     how = (
-        f"chunks {chunk_gb:,.2f} GB ({done.hot_items_per_chunk_bytes:,.0f} B x {lifetime_s / 86_400:.1f} d), manifests "
-        f"and registry {other_gb:,.2f} GB, catalog {a_month:,.4f} GB a month kept {cold_months:,.0f} months"
+        f"chunks {chunk_gb:,.2f} GB ({done.hot_items_per_chunk_bytes:,.0f} B x {lifetime_s / 86_400:.1f} d), "
+        f"manifests and registry {other_gb:,.2f} GB, "
+        f"catalog {entry_gb * anew.kept:,.4f} GB a month kept {cold_months:,.0f} months"
     )
     yield lines.line(PART_TABLE, "table", "dynamodb_gb_month", year, how, steady)
     yield lines.line(

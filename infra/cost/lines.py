@@ -19,6 +19,7 @@ PART_READS = "DynamoDB reads"
 PART_TABLE = "DynamoDB storage"
 PART_LAMBDA = "Lambda"
 PART_S3 = "S3"
+PART_COMPACTION = "Compaction"
 PART_WATCH = "CloudWatch"
 PART_IOT = "IoT Core"
 

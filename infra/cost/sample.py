@@ -153,7 +153,8 @@ class Samples:
                 keys.chunk_key(self._series.sensor_id(max(last, entries) - place), start_s, BATCH, 0)
                 for place in range(entries)
             ]
-            sizes = [item.size_bytes for item in encode_manifests(NOW_S, BATCH, NOW_S, named)]
+            period = keys.Period(0, bucket_s, keys.DAY_S, 7 * keys.DAY_S, 5 * 365 * keys.DAY_S)
+            sizes = [item.size_bytes for item in encode_manifests(NOW_S, BATCH, NOW_S, named, period)]
             self._manifests[entries] = float(sum(map(write_units, sizes))), float(sum(sizes))
         return self._manifests[entries]
 

@@ -13,11 +13,13 @@ from botocore.exceptions import ClientError
 
 from infra.doctor import archive, data, services
 from infra.doctor.attempt import attempt, is_gone
+from infra.doctor.compaction import compaction
 from infra.doctor.data import Compared
 from infra.doctor.finding import Finding, Names
 from infra.doctor.remote import NEEDS_LISTING, NEEDS_METRICS, NEEDS_TABLE, read_vitals
 from infra.doctor.vitals import Vitals, from_json
 from ingest import keys
+from ingest.archive import ALL_DATES
 from ingest.errors import ThermoclineError
 from ingest.reading import EARLIEST_US, Span
 from ingest.stores.cold import S3ColdStore
@@ -297,6 +299,13 @@ def _archive(sources: Sources, sample: int | None, progress: Progress) -> Iterat
         return data.catalog(found)
 
     yield attempt("catalog", "s3:ListBucket on the archive bucket and dynamodb:Query", compare)
+    yield attempt(
+        "compaction",
+        "dynamodb:Query",
+        lambda: compaction(
+            catalog.entries(ALL_DATES), sources.stores.hot.load_layout(), sources.now_s(), names
+        ),
+    )
     picked = sampler.picked()
     progress.total(len(picked))
     yield attempt(

@@ -93,7 +93,7 @@ class Rig:
         """What a batch writes for a slot; the key of its one chunk, which expires a margin later."""
         chunk = keys.chunk_key("press-7", slot_s - slot_s % 60, BATCH, 0)
         self.put(encode_open_slot(slot_s), encode_ticket(slot_s))
-        self.put(*encode_manifests(slot_s, BATCH, slot_s - 60, [chunk]))
+        self.put(*encode_manifests(slot_s, BATCH, slot_s - 60, [chunk], PERIOD))
         self.put(
             make_item(
                 {"pk": {"S": chunk.pk}, "sk": {"S": chunk.sk}, "ttl": {"N": str(slot_s + PERIOD.margin_s)}}

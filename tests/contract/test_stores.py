@@ -43,7 +43,8 @@ US = keys.US
 BUCKET_S = 1_795_212_000
 ARRIVAL_MS = BUCKET_S * 1000
 LATER_S = BUCKET_S + 10**6
-LAYOUT = keys.first_layout(Period(0, HOUR_S, 86_400, 7 * 86_400, 5 * 365 * 86_400))
+PERIOD = Period(0, HOUR_S, 86_400, 7 * 86_400, 5 * 365 * 86_400)
+LAYOUT = keys.first_layout(PERIOD)
 
 on_both = pytest.mark.parametrize("target", ["memory", "emulator"])
 Clients = Callable[[str], Any]
@@ -209,9 +210,9 @@ class TestHotStore:
     def test_manifests_of_a_slot_come_back(self, hot: HotStore) -> None:
         named = [keys.chunk_key(f"sensor-{i}", BUCKET_S, "b1", 0) for i in range(3)]
         other = [keys.chunk_key("sensor-9", BUCKET_S, "b2", 0)]
-        hot.put(encode_manifests(BUCKET_S, "b1", 77, named), _long)
-        hot.put(encode_manifests(BUCKET_S, "b2", 78, other), _long)
-        hot.put(encode_manifests(BUCKET_S + HOUR_S, "b1", 77, named), _long)
+        hot.put(encode_manifests(BUCKET_S, "b1", 77, named, PERIOD), _long)
+        hot.put(encode_manifests(BUCKET_S, "b2", 78, other, PERIOD), _long)
+        hot.put(encode_manifests(BUCKET_S + HOUR_S, "b1", 77, named, PERIOD), _long)
         found = [held for page in hot.manifests(BUCKET_S) for held in page]
         assert [(held.batch, held.written_s, list(held.chunks)) for held in found] == [
             ("b1", 77, named),

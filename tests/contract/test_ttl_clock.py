@@ -70,7 +70,7 @@ class Rig:
     def open(self, slot_s: int, chunks: Sequence[Key] = (), *, ticket: bool = True) -> None:
         """What a batch writes for a slot, without the chunks themselves."""
         self.put(encode_open_slot(slot_s), *([encode_ticket(slot_s)] if ticket else []))
-        self.put(*encode_manifests(slot_s, BATCH, int(self.now_s), list(chunks) or [chunk_key(0)]))
+        self.put(*encode_manifests(slot_s, BATCH, int(self.now_s), list(chunks) or [chunk_key(0)], PERIOD))
 
     def held(self) -> set[Key]:
         items = self.client.scan(TableName=self.table)["Items"]

@@ -33,13 +33,12 @@ class Background:
         self.removals: list[tuple[float, str]] = []
         self.created_events: list[tuple[float, str]] = []
         self.lost: list[Key] = []
-        self.expired: set[Key] = set()
         self.just_left: tuple[str, int] | None = None
         self.archiver_down = world.rng.random() < 0.4
         self._archiving = False
         self._slow: dict[Key, float] = {}
         self._manifests: dict[Key, tuple[Any, tuple[Key, ...], int]] = {}
-        self._archived: dict[tuple[str, Cell], int] = {}
+        self._archived: dict[tuple[str, Cell], list[tuple[int, str]]] = {}
         self._counted: set[str] = set()
 
     # --- archive --------------------------------------------------------------------------
@@ -106,9 +105,10 @@ class Background:
                 known = self._manifests.get(place)
                 if known is None or known[0] is not item:
                     found = decode_manifest(item)
-                    period = world.truth_of_layout().at(found.written_s)
-                    ends = [keys.parse_chunk_key(key)[1] + period.bucket_s for key in found.chunks]
-                    first_s = min(keys.expires_at_s(end_s, found.written_s, period) for end_s in ends)
+                    assert found.bucket_s is not None
+                    assert found.hot_retention_s is not None
+                    ends = [keys.parse_chunk_key(key)[1] + found.bucket_s for key in found.chunks]
+                    first_s = max(found.written_s, min(ends)) + found.hot_retention_s
                     known = self._manifests[place] = (item, found.chunks, first_s)
                 yield known[1], known[2]
 
@@ -153,11 +153,14 @@ class Background:
             for key in chunks
             if key in world.table and world.now_s < ttl_of(world.table[key]) < latest_s
         }
-        archived = self._archived_cells() if named else {}
+        names = self._catalogued() if named else set[str]()
         for key in sorted(named):
             run = decode_item(world.table[key]).run
             due = world.oracle.least.get(run.sensor_id, {})
-            if any(cell in due and (sensor, cell) not in archived for sensor, cell in arrivals_of(run)):
+            if any(
+                cell in due and not self._is_archived((sensor, cell), 0, names)
+                for sensor, cell in arrivals_of(run)
+            ):
                 return float(ttl_of(world.table[key])), run.sensor_id, run.ts_us[0]
         return None
 
@@ -168,6 +171,7 @@ class Background:
         `prompt`."""
         world = self._world
         rng = world.rng
+        names: set[str] | None = None
         for key, item in list(world.table.items()):
             if "ttl" not in item or ttl_of(item) > world.now_s:
                 continue
@@ -177,8 +181,8 @@ class Background:
                 if world.now_s < self._slow[key] or rng.random() < 0.3:
                     continue
             if key.pk.startswith(keys.CHUNK_PREFIX):
-                self.just_left = self._check_archived(key)
-                self.expired.add(key)
+                names = self._catalogued() if names is None else names
+                self.just_left = self._check_archived(key, names)
             world.note(f"expired {key.pk} {key.sk}")
             del world.table[key]
             self._slow.pop(key, None)
@@ -186,30 +190,32 @@ class Background:
                 for _ in range(rng.choice([1, 1, 1, 2])):
                     self.removals.append((world.now_s + rng.choice([1, 30, 2000, 20_000]), key.pk))
 
-    def _check_archived(self, key: Key) -> tuple[str, int]:
+    def _check_archived(self, key: Key, names: set[str]) -> tuple[str, int]:
         """I4: everything in the chunk, or what arrived later in its place, is in segments that the catalog
         names. Its sensor and first instant."""
-        world = self._world
-        run = decode_item(world.table[key]).run
-        archived = self._archived_cells()
-        missing = [cell for cell, rank in arrivals_of(run).items() if archived.get(cell, 0) < rank]
+        run = decode_item(self._world.table[key]).run
+        missing = [
+            cell for cell, rank in arrivals_of(run).items() if not self._is_archived(cell, rank, names)
+        ]
         assert not missing, f"I4: {key} expired, and {len(missing)} of its values are not archived"
         return run.sensor_id, run.ts_us[0]
 
-    def _archived_cells(self) -> dict[tuple[str, Cell], int]:
-        """Every cell in segments that the catalog names, with its latest arrival there."""
+    def _is_archived(self, cell: tuple[str, Cell], rank: int, names: set[str]) -> bool:
+        """Whether one of the objects holds the cell's value of that arrival, or a later one."""
+        return any(held >= rank and name in names for held, name in self._archived.get(cell, ()))
+
+    def _catalogued(self) -> set[str]:
+        """The objects in which queries look now; what each of them holds is noted once."""
         world = self._world
-        named = set(world.catalogued())
-        if self._counted - named:
-            self._archived, self._counted = {}, set()
-        for name in sorted(named - self._counted):
-            assert name in world.objects, f"I4: the catalog names {name}, which is not there"
+        names = set(world.catalogued())
+        gone = names - world.objects.keys()
+        assert not gone, f"I4: the catalog names {sorted(gone)[:3]}, which are not there"
+        for name in sorted(names - self._counted):
             for run in world.decoded(world.objects[name][0]):
                 for cell, rank in arrivals_of(run).items():
-                    if self._archived.get(cell, 0) < rank:
-                        self._archived[cell] = rank
-        self._counted = named
-        return self._archived
+                    self._archived.setdefault(cell, []).append((rank, name))
+        self._counted |= names
+        return names
 
     # --- the index ------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from infra.local import ttl_clock
-from ingest import archive, keys, query
+from ingest import archive, keys, query, segment_write
 from ingest.keys import DAY_S, Key, Period, first_layout
 from sensors import lanes
 from tests.model import crash_flows as flows
@@ -37,7 +37,7 @@ def remembered(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """The same runs make the same object: it is made once."""
 
     def known(runs: Any) -> Any:
-        text = repr(runs)
+        text = f"{segment_write.ROWS_PER_GROUP} {runs!r}"
         if text not in _encoded:
             _encoded[text] = encode(runs)
         return _encoded[text]

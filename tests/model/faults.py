@@ -8,7 +8,6 @@ from random import Random
 from typing import Protocol, TypeVar
 
 from ingest.errors import Unavailable
-from ingest.keys import Key
 
 T = TypeVar("T")
 ATTEMPTS = 5
@@ -17,7 +16,7 @@ FAILED, REPLY_LOST, IN_PART = "failed", "reply lost", "left in part"
 KILLED_BEFORE, KILLED_AFTER = "killed before", "killed after"
 FATES = (FAILED, REPLY_LOST, IN_PART, KILLED_BEFORE, KILLED_AFTER)
 RARE = {
-    "change catalog": 2.0,
+    "change catalog": 2.4,
     "head object": 3.0,
     "keep rejects": 2.0,
     "list objects": 3.0,
@@ -27,6 +26,7 @@ RARE = {
     "read layout": 0.17,
     "read newest": 2.8,
     "store object": 3.4,
+    "swap segments": 6.0,
 }
 """Calls that are made seldom go wrong more often, so that each kind is met often enough."""
 MOST = 0.75
@@ -49,14 +49,17 @@ class Around(Protocol):
         """How likely the present call goes wrong, and how likely it is its caller's last."""
         ...
 
+    def page_turned(self) -> None:
+        """Called between two pages of the catalog: others may act."""
+        ...
+
 
 class Faults:
-    """Decides the fate of each call; counts what went wrong. `keys_put`: items that ever were there."""
+    """Decides the fate of each call; counts what went wrong."""
 
     def __init__(self, around: Around) -> None:
         self._around = around
         self.counts: Counter[tuple[str, str]] = Counter()
-        self.keys_put: set[Key] = set()
 
     def call(self, what: str, do: Callable[[], T]) -> T:
         """Do it as the service's client does: sent again where it failed or its reply was lost, up to
@@ -76,6 +79,10 @@ class Faults:
             if fate == KILLED_AFTER:
                 raise Killed(f"after: {what}")
         raise Unavailable(f"{what} failed {ATTEMPTS} times in the simulation. It will be repeated.")
+
+    def page_turned(self) -> None:
+        """Between two pages of the catalog."""
+        self._around.page_turned()
 
     def fate(self, what: str) -> str | None:
         """What becomes of the next attempt; None where nothing happens to it."""

@@ -23,6 +23,8 @@ class Lived:
     readings: int = 0
     queries: int = 0
     segments: int = 0
+    swaps: int = 0
+    deleted: int = 0
     faults: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     failure: str = ""
     trace: list[str] = field(default_factory=list[str])
@@ -33,11 +35,12 @@ def live(
 ) -> Lived:
     """Live through a seed: all of it, or `steps` alone, with nothing going wrong in the `quiet` ones.
 
-    Objects are read by the library's own ranged reader in every thirty-second seed, in the others
-    decoded once: a tenth of a second of pyarrow per seed would leave little for faults.
+    Objects are Parquet in every eighth seed, read by the library's own ranged reader in every
+    thirty-second, in the others decoded once: a tenth of a second of pyarrow per seed would leave little for faults.
     """
     world = World(seed, steps, quiet)
-    with small_limits(remember=seed % 32 != 0), refusing_until(lambda: world.operators.fixed):
+    objects = "plain" if seed % 8 else "remembered" if seed % 32 else "read"
+    with small_limits(objects), refusing_until(lambda: world.operators.fixed):
         lived = Lived(seed)
         try:
             world.run()
@@ -48,6 +51,7 @@ def live(
         lived.readings = world.oracle.readings
         lived.queries = world.readers.queries
         lived.segments = len(world.objects)
+        lived.swaps, lived.deleted = world.compactor.swaps, world.compactor.deleted
         lived.faults = world.faults.counts
     return lived
 

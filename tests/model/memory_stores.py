@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
+from ingest import keys
 from ingest.chunk import Chunk, decode_item
 from ingest.item import Item
 from ingest.keys import Key, Layout, chunk_range
 from ingest.manifest import Manifest
-from ingest.reading import Span
-from ingest.stores import Entry, ObjectHead, Page, RemainingMs, Segment
-from ingest.stores.catalog_entry import decode_entry, select_segments, visible
+from ingest.reading import EARLIEST_US, Span
+from ingest.stores import Entry, ObjectHead, Page, RemainingMs, Segment, Superseded
+from ingest.stores.catalog_entry import LATEST_US, decode_entry, select_segments, visible
 from ingest.stores.memory import MemoryCatalog, MemoryColdStore, MemoryHotStore, MemoryRegistry
 from tests.model.faults import Faults
 from tests.model.oracle import written_once
@@ -38,7 +39,6 @@ class FaultyHot(MemoryHotStore):
                 before, after = self.items.get(item.key), msgspec.json.decode(item.body)
                 written_once(item.key, before, after)
                 self.items[item.key] = after
-                self._faults.keys_put.add(item.key)
             return group[taken:]
 
         self._in_calls("put items", items, some)
@@ -96,44 +96,94 @@ class FaultyHot(MemoryHotStore):
 
     def _query(self, partition: str, low: str = "", high: str = "\U0010ffff") -> Any:
         """As the store's own, but an item that goes before its turn is not seen."""
-        keys = sorted(key for key in self.items if key.pk == partition and low <= key.sk <= high)
-        for position, key in enumerate(keys):
+        found = sorted(key for key in self.items if key.pk == partition and low <= key.sk <= high)
+        for position, key in enumerate(found):
             if position % ITEMS_PER_PAGE == 0:
                 self._faults.call("read a page", lambda: None)
             if (item := self.items.get(key)) is not None:
                 yield item
-        if not keys:
+        if not found:
             self._faults.call("read a page", lambda: None)
 
 
-class FaultyCatalog(MemoryCatalog):
-    """The catalog."""
+class FaultyCatalog:
+    """The catalog. A change is one call, within which nothing else happens."""
 
     def __init__(self, faults: Faults, items: dict[Key, Any]) -> None:
-        super().__init__()
         self.items = items
+        self._catalog = MemoryCatalog()
+        self._catalog.items = items
         self._faults = faults
         self._decoded: dict[Key, tuple[Any, Entry]] = {}
 
     def add(self, segments: Sequence[Segment], expires_at_s: int) -> None:
-        self._faults.call("change catalog", lambda: super(FaultyCatalog, self).add(segments, expires_at_s))
+        self._faults.call("change catalog", lambda: self._catalog.add(segments, expires_at_s))
 
     def find(self, span: Span, sensor_id: str | None = None) -> list[Segment]:
-        return self._faults.call("read catalog", lambda: self._find(span, sensor_id))
+        return select_segments(visible(lambda: self.entries(span)), span, sensor_id)
 
-    def _find(self, span: Span, sensor_id: str | None) -> list[Segment]:
-        """As the store's own, with every entry decoded once."""
-        for key, item in self.items.items():
-            if self._decoded.get(key, (None,))[0] is not item:
-                self._decoded[key] = (item, decode_entry(item))
-        entries = [self._decoded[key][1] for key in self.items]
-        return select_segments(visible(lambda: entries), span, sensor_id)
+    def entries(self, span: Span) -> Iterator[Entry]:
+        """As the store's own, on two pages, each as the catalog stands when it is asked for, with every entry
+        decoded once: a query may find the one before a swap, and the other one after it."""
+        first = keys.date_of(max(span.start_us, EARLIEST_US))
+        last = keys.date_of(min(span.end_us, LATEST_US) - 1)
+        after = Key("", "")
+        for share in (2, 1):
+            page = self._faults.call(
+                "read catalog", lambda after=after, share=share: self._page(after, share)
+            )
+            yield from (entry for _, entry in page if first <= entry.date <= last)
+            after = page[-1][0] if page else after
+            if share > 1:
+                self._faults.page_turned()
+
+    def _page(self, after: Key, share: int) -> list[tuple[Key, Entry]]:
+        """The first of `share` equal parts of the entries that sort after a key."""
+        left = sorted(key for key in self.items if key > after)
+        page: list[tuple[Key, Entry]] = []
+        for key in left[: -(-len(left) // share)]:
+            known = self._decoded.get(key)
+            if known is None or known[0] is not self.items[key]:
+                known = self._decoded[key] = (self.items[key], decode_entry(self.items[key]))
+            page.append((key, known[1]))
+        return page
 
     def look_up(self, date: str, digest: str) -> Entry | None:
-        return self._faults.call("read catalog", lambda: super(FaultyCatalog, self).look_up(date, digest))
+        return self._faults.call("read catalog", lambda: self._catalog.look_up(date, digest))
 
     def remove(self, segments: Sequence[Segment]) -> None:
-        self._faults.call("change catalog", lambda: super(FaultyCatalog, self).remove(segments))
+        self._faults.call("change catalog", lambda: self._catalog.remove(segments))
+
+    # --- compaction -------------------------------------------------------------------
+
+    def announce(self, *given: Any) -> None:
+        self._once(lambda: self._catalog.announce(*given))
+
+    def swap(self, *given: Any) -> None:
+        self._once(lambda: self._catalog.swap(*given))
+
+    def _once(self, change: Callable[[], None]) -> None:
+        """A transaction: sent again by the client it is the same one, and done already."""
+        done: list[bool] = []
+
+        def write() -> None:
+            if not done:
+                change()
+                done.append(True)
+
+        self._faults.call("swap segments", write)
+
+    def renounce(self, *given: Any) -> None:
+        self._faults.call("swap segments", lambda: self._catalog.renounce(*given))
+
+    def doom(self, entry: Superseded) -> bool:
+        return self._faults.call("swap segments", lambda: self._catalog.doom(entry))
+
+    def bury(self, *given: Any) -> None:
+        self._faults.call("swap segments", lambda: self._catalog.bury(*given))
+
+    def revive(self, segment: Segment, expires_at_s: int) -> bool:
+        return self._faults.call("swap segments", lambda: self._catalog.revive(segment, expires_at_s))
 
 
 class FaultyCold:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -28,6 +28,8 @@ from sensors.gathering import Batch
 from sensors.mqtt_gateway import Gateway
 from sensors.publisher import Publisher
 from tests.model import memory_stores
+from tests.model.mutant import Mutant
+from tests.model.mutants_compaction import COMPACTION
 
 _put_in_order, _archive_manifests, _answer = write._put_in_order, archive._archive_manifests, query.answer
 _write_segment, _plan, _batch_id, _merge = archive._write_segment, query.plan, keys.batch_id, reading.merge
@@ -35,18 +37,6 @@ _query, _chunk_range, _select_segments = DynamoHotStore._query, keys.chunk_range
 _archive_handle, _encode_segment, _latest = archive_expired.handle, segment.encode, query.latest
 _replay, _retry = retry.replay, retry.retry
 _store_batch, _send, _clip = store_readings.store_batch, Gateway._send, reading.clip
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """What is broken, and by what: pairs of place and name are given `instead`. `seeds` are those
-    with a part in it, `failure` how what is noticed begins."""
-
-    name: str
-    places: tuple[tuple[Any, str], ...]
-    instead: Any
-    seeds: Sequence[int] = range(200)
-    failure: str = "AssertionError"
 
 
 # --- the batch door -------------------------------------------------------------------------
@@ -78,26 +68,26 @@ def batch_id_without_the_layout(
 
 
 def chunks_come_first(
-    by_slot: dict[int, list[Item]], batch: str, now_s: int, hot: HotStore, left: RemainingMs
+    by_slot: dict[int, list[Item]], batch: str, terms: Any, hot: HotStore, left: RemainingMs
 ):
     hot.put([chunk for chunks in by_slot.values() for chunk in chunks], left)
-    return _put_in_order(by_slot, batch, now_s, hot, left)
+    return _put_in_order(by_slot, batch, terms, hot, left)
 
 
 def manifest_after_the_batch(
-    by_slot: dict[int, list[Item]], batch: str, now_s: int, hot: HotStore, left: RemainingMs
+    by_slot: dict[int, list[Item]], batch: str, terms: Any, hot: HotStore, left: RemainingMs
 ):
     """The batch counts as done with its chunks; what names them is written afterwards, if nothing happens."""
     hot.put([chunk for chunks in by_slot.values() for chunk in chunks], left)
     try:
-        return _put_in_order(by_slot, batch, now_s, hot, left)
+        return _put_in_order(by_slot, batch, terms, hot, left)
     except Unavailable:
         return {}
 
 
-def failures_are_swallowed(by_slot: dict[int, list[Item]], batch: str, now_s: int, hot: HotStore, left: Any):
+def failures_are_swallowed(by_slot: dict[int, list[Item]], batch: str, terms: Any, hot: HotStore, left: Any):
     try:
-        return _put_in_order(by_slot, batch, now_s, hot, left)
+        return _put_in_order(by_slot, batch, terms, hot, left)
     except Unavailable:
         return {}
 
@@ -352,6 +342,7 @@ MUTANTS = [
     ),
     Mutant("the first and last sensor of a segment are not found", SELECTIONS, edges_are_left_out),
     Mutant("the latest reading is looked for hot only", ((query, "latest"),), latest_is_hot),
+    *COMPACTION,
     Mutant("a batch is forgotten before it is stored", ((retry, "replay"),), forgotten_before_it_is_stored),
     Mutant("a reject leaves the list before it is stored", ((retry, "retry"),), marked_before_it_is_stored),
     Mutant("PutRecords' error codes are ignored", ((Publisher, "_put"),), error_codes_are_ignored),

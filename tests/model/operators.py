@@ -35,7 +35,7 @@ class Operators:
         self._width_s = 0
         self.fixed = False
         self.fixed_s = 0.0
-        deploy._ensure_layout(world.hot, self._period(), int(world.now_s) - HOUR_S, world.note)
+        deploy._ensure_layout(world.hot, self._period(), -HOUR_S, world.clock, world.note)
 
     def _period(self) -> Period:
         others = [layout for layout in self._layouts if layout[0] != self._width_s]
@@ -47,8 +47,11 @@ class Operators:
     def change_layout(self) -> None:
         """Somebody deploys with other widths and retentions; the pollers are replaced, some with work in hand."""
         world = self._world
-        from_s = int(world.now_s) + deploy.LAYOUT_LEAD_S
-        world.act("deploy", lambda _: deploy._ensure_layout(world.hot, self._period(), from_s, world.note))
+        lead_s = deploy.LAYOUT_LEAD_S
+        world.act(
+            "deploy",
+            lambda _: deploy._ensure_layout(world.hot, self._period(), lead_s, world.clock, world.note),
+        )
         world.stream.outlive()
 
     def fix(self) -> None:

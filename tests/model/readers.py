@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from tests.model.world import World
 
 HOUR_S = 3600
+COMPACTED_MEANWHILE = 0.02
+"""In so many of the queries everything is compacted, and the old objects go, between two of their calls."""
 PATIENCE_S = 2 * HOUR_S
 """How long a reader may take: the plan leaves it half of the margin."""
 
@@ -54,10 +57,17 @@ class Readers:
         tier = rng.choice(tiers) if leaving is None else "auto"
         limit = rng.choice([None, None, None, 1, 7, 40])
         asked = Query(sensor_id, span, rng.choice([(), (), ("a",)]), tier=tier, limit=limit)
-        self.put_question(asked, rng.randint(2, 8) if leaving is not None else 0, expires_s)
+        if leaving is not None:
+            self.put_question(asked, rng.randint(2, 8), lambda _: background.leave_meanwhile(expires_s))
+        elif tier != "hot" and rng.random() < COMPACTED_MEANWHILE:
+            self.put_question(asked, rng.randint(4, 20), world.compactor.meanwhile)
+        else:
+            self.put_question(asked)
 
-    def put_question(self, asked: Query, ambush_at: int = 0, expires_s: float = 0.0) -> None:
-        """Ask, and check what comes back. Around call number `ambush_at` what expires at `expires_s` goes."""
+    def put_question(
+        self, asked: Query, ambush_at: int = 0, ambush: Callable[[float], None] | None = None
+    ) -> None:
+        """Ask, and check what comes back. Around call number `ambush_at` something is done."""
         world = self._world
         due = world.oracle.due(asked.sensor_id)
         answered = world.act(
@@ -67,7 +77,7 @@ class Readers:
             kill=0.0 if ambush_at else 0.005,
             ease=0.3 if ambush_at else 0.8,
             ambush_at=ambush_at,
-            ambush=lambda _: world.background.leave_meanwhile(expires_s),
+            ambush=ambush,
         )
         if answered is not None:
             self.queries += 1

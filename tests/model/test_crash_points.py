@@ -82,10 +82,10 @@ _archive_slot, _index, _take, _put = (
 
 
 def manifests_come_last(
-    by_slot: dict[int, list[Item]], batch: str, now_s: int, hot: HotStore, left: RemainingMs
+    by_slot: dict[int, list[Item]], batch: str, terms: Any, hot: HotStore, left: RemainingMs
 ) -> dict[str, float]:
     hot.put([chunk for chunks in by_slot.values() for chunk in chunks], left)
-    return _put_in_order(by_slot, batch, now_s, hot, left)
+    return _put_in_order(by_slot, batch, terms, hot, left)
 
 
 def failures_are_swallowed(*given: Any) -> dict[str, float]:

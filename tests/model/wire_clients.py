@@ -19,6 +19,7 @@ from ingest.keys import Key
 from ingest.stores.memory import MemoryColdStore
 from tests.model.faults import Faults
 from tests.model.oracle import written_once
+from tests.model.wire_conditions import holds, updated
 
 TABLE = "table"
 ITEMS_PER_PAGE = 3
@@ -93,7 +94,6 @@ class WireDynamo:
         else:
             written_once(key, home.get(key), item)
             home[key] = item
-            self._faults.keys_put.add(key)
 
     def _get(self, key: Key, *, consistent: bool) -> dict[str, Attribute] | None:
         if not consistent and not self._world.calm:
@@ -132,31 +132,54 @@ class WireDynamo:
         return self._call(what, "BatchWriteItem", write)
 
     def put_item(self, **request: Any) -> dict[str, Any]:
-        """One put, on condition that there is no such item, that the layout still is the old one, or that the
-        entry is not superseded."""
-        item, key = request["Item"], _key(request["Item"])
-        what = "register" if key.pk[0] == "r" else "change catalog" if key.pk[0] == "a" else "put items"
+        """One put, on its condition."""
+        pk = request["Item"]["pk"]["S"]
+        what = "register" if pk[0] == "r" else "change catalog" if pk[0] == "a" else "put items"
+        return self._call(what, "PutItem", lambda: self._change("PutItem", request, request["Item"]))
+
+    def update_item(self, **request: Any) -> dict[str, Any]:
+        """One update of an item of the catalog, on its condition."""
 
         def write() -> dict[str, Any]:
-            held = self._home(key.pk).get(key)
-            condition = request.get("ConditionExpression")
-            if condition == "attribute_not_exists(pk)":
-                holds = held is None
-            elif condition == "attribute_not_exists(superseded_s) OR gone_s < :written":
-                holds = held is None or "superseded_s" not in held  # nothing here is ever deleted for good
-            elif condition is not None:
-                name = request["ExpressionAttributeNames"]["#l"]
-                holds = held is not None and held[name] == request["ExpressionAttributeValues"][":old"]
-            else:
-                holds = True
-            if not holds:
-                raise ConditionalCheckFailedException(
-                    cast(Any, {"Error": {"Code": "ConditionalCheckFailedException"}}), "PutItem"
-                )
-            self._set(key, json.loads(json.dumps(item)))
-            return {"ConsumedCapacity": {"CapacityUnits": 1.0}}
+            held = self._home(request["Key"]["pk"]["S"]).get(_key(request["Key"]))
+            return self._change("UpdateItem", request, updated(request, held))
 
-        return self._call(what, "PutItem", write)
+        return self._call("swap segments", "UpdateItem", write)
+
+    def _change(self, operation: str, request: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+        key = _key(item)
+        if not holds(request, self._home(key.pk).get(key)):
+            code = {"Error": {"Code": "ConditionalCheckFailedException"}}
+            raise ConditionalCheckFailedException(cast(Any, code), operation)
+        self._set(key, json.loads(json.dumps(item)))
+        return {"ConsumedCapacity": {"CapacityUnits": 1.0}}
+
+    def transact_write_items(self, *, TransactItems: Sequence[Mapping[str, Any]]) -> None:  # noqa: N803
+        """All of it, where every condition holds, or nothing. Repeated by the client it is the same
+        transaction, whose token botocore has made ("TransactWriteItems", Idempotency)."""
+        done: list[bool] = []
+
+        def write() -> None:
+            if done:
+                return
+            requests = [one.get("Put") or one["Update"] for one in TransactItems]
+            found = [_key(one.get("Item") or one["Key"]) for one in requests]
+            before = [self._home(key.pk).get(key) for key in found]
+            reasons = [
+                {"Code": "None" if holds(one, held) else "ConditionalCheckFailed"}
+                for one, held in zip(requests, before, strict=True)
+            ]
+            if any(reason["Code"] != "None" for reason in reasons):
+                response = {
+                    "Error": {"Code": "TransactionCanceledException"},
+                    "CancellationReasons": reasons,
+                }
+                raise ClientError(cast(Any, response), "TransactWriteItems")
+            done.append(True)
+            for key, one, held in zip(found, requests, before, strict=True):
+                self._set(key, json.loads(json.dumps(one["Item"] if "Item" in one else updated(one, held))))
+
+        self._call("swap segments", "TransactWriteItems", write)
 
     def delete_item(self, **request: Any) -> dict[str, Any]:
         """One delete."""

@@ -1,6 +1,7 @@
 """The archive: a slot becomes segments, nothing is forgotten before it is catalogued, every step may be repeated."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -237,6 +238,27 @@ class TestMissingChunks:
         world.now_s = NOW_S + 3600 + 7 * DAY_S
         done = world.archive(SLOT_S)
         assert (done.lost, done.never_written, done.chunks) == ([gone], 0, 1)
+
+    def test_are_judged_by_the_times_their_writer_went_by(self):
+        """A writer that has read the layout a moment before it was changed keeps to what it knows."""
+        world, gone = self.missing()
+        shorter = Period(NOW_S - 1, 3600, 3600, 2 * DAY_S, 365 * DAY_S)
+        world.layout = world.layout.changed(shorter)
+        world.now_s = SLOT_S + 2 * DAY_S
+        done = world.archive(SLOT_S)
+        assert (done.lost, done.never_written) == ([], 1), "it has five days to live, and never was"
+        world, gone = self.missing()
+        world.layout = world.layout.changed(replace(shorter, hot_retention_s=30 * DAY_S))
+        world.now_s = NOW_S + 3600 + 7 * DAY_S
+        assert world.archive(SLOT_S).lost == [gone], "it was there for seven days, and nobody archived it"
+
+    def test_named_by_an_older_release_are_judged_by_the_layout_in_force_then(self):
+        world, gone = self.missing()
+        for key, item in world.hot.items.items():
+            if key.pk.startswith(keys.MANIFEST_PREFIX):
+                del item["bucket"], item["hot"]
+        world.now_s = NOW_S + 3600 + 7 * DAY_S
+        assert world.archive(SLOT_S).lost == [gone]
 
     def test_a_manifest_whose_chunks_were_never_written_is_cleared_away(self):
         world = World()

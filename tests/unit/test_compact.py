@@ -12,7 +12,7 @@ import pytest
 from ingest import compact_plan, keys, segment
 from ingest.archive import ALL_DATES, catalog_entry, index_object, reindex
 from ingest.compact import LOOK_BACK_S, Compacted, Compaction, compact, planned
-from ingest.compact_plan import Part, complete_s, groups_of, parts_of
+from ingest.compact_plan import Part, complete_s, groups_of, overdue, parts_of
 from ingest.errors import Unavailable
 from ingest.keys import DAY_S, US
 from ingest.reading import Run, Span
@@ -205,6 +205,44 @@ class TestWhatTheScheduleTakes:
         ((date, groups),) = planned(work(world), ALL_DATES)
         assert (date, groups) == (DATE, [held])
         assert world.catalog.find(ALWAYS) == held
+
+
+class TestWhatIsOverdue:
+    """What a daily schedule leaves undone for two days is told of; what has just come is not."""
+
+    def late(self, world: World) -> list[str]:
+        return list(overdue(world.catalog.entries(ALL_DATES), world.layout, GRACE_S, world.now_s))
+
+    def test_segments_that_could_be_joined_for_two_days(self, world: World) -> None:
+        hours(world, 6)
+        ready_s = max(world.now_s, int(complete_s(DATE, world.layout, world.now_s)))
+        world.now_s = ready_s + 2 * DAY_S - 1
+        assert self.late(world) == []
+        world.now_s = ready_s + 2 * DAY_S
+        assert self.late(world) == [DATE]
+        assert not compacted(world)[0].failed
+        assert self.late(world) == []
+
+    def test_not_what_has_come_late_to_an_old_date(self, world: World) -> None:
+        hours(world, 3)
+        world.now_s = int(complete_s(DATE, world.layout, world.now_s)) + 10 * DAY_S
+        for number in range(3, 9):
+            archived(world, f"h{number:02d}", *(hour(sensor, number) for sensor in SENSORS))
+        assert self.late(world) == []
+        world.now_s += 2 * DAY_S
+        assert self.late(world) == [DATE]
+        world.now_s += LOOK_BACK_S
+        assert self.late(world) == [], "the schedule leaves such dates alone"
+
+    def test_objects_that_are_not_deleted_after_their_grace(self, world: World) -> None:
+        hours(world, 6)
+        compacted(world)
+        world.now_s += GRACE_S + 2 * DAY_S - 1
+        assert self.late(world) == []
+        world.now_s += 1
+        assert self.late(world) == [DATE]
+        compacted(world)
+        assert self.late(world) == []
 
 
 class TestAfterTheSwap:

@@ -1,6 +1,7 @@
 """The cost model: bills add up and never fall as fleets grow, and units are those the code that stores really takes."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,14 +14,15 @@ from benchmarks import workload
 from cli.cost import samples_of
 from cli.main import app
 from cli.send import LANES_PER_SHARD as PUBLISHERS_LANES
+from infra.cost import compacted, sample, written
 from infra.cost import fleet as flow
-from infra.cost import sample, written
 from infra.cost.advice import advice
 from infra.cost.bill import bill
 from infra.cost.elsewhere import item_per_reading, timestream
 from infra.cost.fleet import Fleet, batching, pieces, traffic
 from infra.cost.measured import compare, read_shards
 from infra.cost.prices import OWN_TABLE, UNITS, load
+from infra.deploy import TEMPLATE
 from infra.local.batching import Record as StreamRecord
 from infra.local.journal import MOST_BATCHES, Journal, StoredBatch, stored_line
 from infra.local.shards import Page
@@ -115,11 +117,45 @@ def test_the_stream_is_paid_in_its_cheaper_mode():
 def test_only_what_piles_up_differs_between_the_first_year_and_the_steady_state():
     one = price(Fleet(10_000, 10.0))
     differ = {line.what for line in one.lines if line.usd != line.steady_usd}
-    assert differ == {"table", "point-in-time recovery", "segments stored"}
+    assert differ == {
+        "table",
+        "point-in-time recovery",
+        "segments stored",
+        "compaction: the catalog listed",
+    }
     stored = next(line for line in one.lines if line.what == "segments stored")
     assert stored.steady_quantity == pytest.approx(stored.quantity * 5)
     short = price(replace(one.fleet, cold_s=180 * 86_400.0))
     assert short.usd == short.steady_usd
+
+
+def test_compaction_is_paid_with_what_it_reads_writes_and_takes():
+    """A day's 24 hourly segments become one: each is read once, and each row is written anew once."""
+    one = price(Fleet(100, 10.0, lanes=1))
+    found = compacted.compacted(one.fleet, one.written)
+    assert found.segments == pytest.approx(730)
+    assert (found.read, found.made, found.kept) == pytest.approx((730, 730 / 24, 730 / 24))
+    assert found.passes == 1
+    lines = {line.what: line for line in one.lines if line.part == "Compaction"}
+    assert lines["compaction: segments put"].quantity == pytest.approx(730 / 24)
+    assert lines["compaction: catalog"].quantity == pytest.approx(2 * (730 + 730 + 2 * 730 / 24) + 730 / 24)
+    assert lines["compaction: objects read and looked at"].quantity >= 730
+    assert one.parts()["Compaction"][0] < 0.05 * one.usd
+
+
+def test_a_date_with_more_segments_than_a_swap_takes_is_compacted_in_steps_and_more_often():
+    large = price(Fleet(100_000, 10.0, metrics=3))
+    found = compacted.compacted(large.fleet, large.written)
+    assert found.passes == 3
+    assert found.read > found.segments
+    took = next(line for line in large.lines if line.what.endswith("compact_archive and index_segment"))
+    assert "CompactSchedule" in took.how
+
+
+def test_where_a_day_is_one_segment_nothing_is_compacted():
+    one = price(Fleet(10, 60.0, bucket_s=86_400))
+    assert compacted.compacted(one.fleet, one.written).passes == 0
+    assert "compaction: segments put" not in {line.what for line in one.lines}
 
 
 def test_iot_core_is_paid_by_message_and_takes_away_the_packing_of_records():
@@ -237,6 +273,12 @@ def test_the_model_uses_the_limits_of_the_code_it_describes():
     assert written.ITEMS_PER_WRITE == hot.ITEMS_PER_WRITE
     assert (written.CALLS_REMEMBERED, written.MOST_KNOWN) == (registry.CALLS_REMEMBERED, registry.MOST_KNOWN)
     assert written.CHUNKS_PER_ROUND == archive.CHUNKS_PER_ROUND
+    template = TEMPLATE.read_text()
+    for name, value in (
+        ("CompactGraceS", compacted.GRACE_S),
+        ("MemoryCompactMb", compacted.MEMORY_GB * 1024),
+    ):
+        assert re.search(rf"  {name}:\n    Type: Number\n    Default: {value:.0f}\n", template), name
 
 
 # --- units against the code that stores -------------------------------------------------

@@ -10,11 +10,13 @@ import pytest
 
 from cli import doctor
 from infra.doctor import data, services
+from infra.doctor.compaction import compaction
 from infra.doctor.data import Compared, Sampled
 from infra.doctor.finding import Finding, exit_code, kind_of, span_text
 from infra.doctor.vitals import Vital, oldest_manifest
 from ingest.errors import BadInput
 from ingest.keys import DAY_S, Layout, Period, first_layout
+from ingest.stores import Superseded
 from tests.checkup import NAMES
 from tests.world import HOUR_S, NOW_S, USUAL, World, readings
 
@@ -73,6 +75,7 @@ WELL: dict[str, Finding] = {
     "errors": data.errors(Vital(0), NAMES),
     "throttles": data.throttles(Vital(0), Vital.unknown("none here"), Vital(0)),
     "catalog": data.catalog(Compared(objects=3, entries=3)),
+    "compaction": compaction([], USUAL, NOW_S, NAMES),
     "segments": data.segments(Sampled(segments=3), 9),
     "no segments": data.segments(Sampled(), 0),
 }
@@ -83,6 +86,18 @@ def test_what_is_well_needs_no_advice(what: str) -> None:
     finding = WELL[what]
     assert (finding.result, finding.advice) == ("ok", ""), finding
     assert finding.found
+
+
+def test_what_compaction_leaves_undone_is_told_by_date() -> None:
+    left = Superseded("2026-11-02", "old", ("new",), NOW_S - 4 * DAY_S)
+    finding = compaction([left], USUAL, NOW_S, NAMES)
+    assert (finding.check, finding.result) == ("compaction", "warning")
+    assert "1 dates (2026-11-02)" in finding.found
+    assert "archive compact" in finding.advice
+    assert "CompactSchedule" in finding.advice
+    assert compaction([left], None, NOW_S, NAMES).result == "skipped"
+    fresh = replace(left, superseded_s=NOW_S - 2 * DAY_S)
+    assert compaction([fresh], USUAL, NOW_S, NAMES).result == "ok"
 
 
 def faulty(**counts: list[str]) -> Compared:

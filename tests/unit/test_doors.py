@@ -241,11 +241,12 @@ class TestCompactArchive:
         assert (done["dates"], done["segments_before"], done["segments_after"]) == (1, 3, 1)
         assert (done["deleted"], done["unfinished"]) == (0, False)
         (line,) = spoken.lines()
-        assert (line["message"], line["service"], line["level"]) == ("compacted", "compact_archive", "INFO")
-        assert spoken.metrics() == {"SegmentsCompacted": 3, "SegmentsDeleted": 0}
+        assert (line["message"], line["service"], line["level"]) == ("compacted", "compact_archive", "ERROR")
+        assert spoken.metrics() == {"SegmentsCompacted": 3, "SegmentsDeleted": 0, "DatesOverdue": 1}
+        assert line["overdue"] == ["2026-11-20"], "it has been waiting for days"
         world.now_s += 86_400
         assert compact_archive.handler(event("schedule"), CONTEXT)["deleted"] == 3
-        assert spoken.metrics() == {"SegmentsCompacted": 0, "SegmentsDeleted": 3}
+        assert spoken.metrics() == {"SegmentsCompacted": 0, "SegmentsDeleted": 3, "DatesOverdue": 0}
         assert len(world.cold.objects) == 1
 
     def test_a_date_that_fails_is_an_error_and_the_rest_is_done(self, world, monkeypatch):

@@ -27,6 +27,7 @@ WRITTEN_S = 1_795_212_000
 BATCH = "abcdefghijklmnop"
 HALF_AN_ITEM = 200 * 1024
 
+PERIOD = Period(0, 900, 3600, 7 * 86_400, 365 * 86_400)
 buckets = st.integers(500_000, 600_000).map(lambda hours: hours * 3600)
 named = st.dictionaries(st.tuples(make.sensor_ids(), buckets), st.integers(1, 4), min_size=1, max_size=20)
 
@@ -42,7 +43,7 @@ def chunk_keys(parts: dict[tuple[str, int], int]) -> list[Key]:
 class TestManifests:
     @given(named)
     def test_name_exactly_the_chunks(self, parts):
-        (item,) = encode_manifests(SLOT_S, BATCH, WRITTEN_S, chunk_keys(parts))
+        (item,) = encode_manifests(SLOT_S, BATCH, WRITTEN_S, chunk_keys(parts), PERIOD)
         manifest = decode_manifest(json.loads(item.body))
         assert sorted(manifest.chunks) == sorted(chunk_keys(parts))
         assert (manifest.key, manifest.slot_s, manifest.batch) == (item.key, SLOT_S, BATCH)
@@ -53,7 +54,7 @@ class TestManifests:
         count = 2 * CHUNKS_PER_MANIFEST + 1
         sensors = [f"{'x' * 120}{number:08d}" for number in range(count)]
         chunks = [keys.chunk_key(sensor_id, 3600 * 500_000, BATCH, 0) for sensor_id in sensors]
-        items = encode_manifests(SLOT_S, BATCH, WRITTEN_S, chunks)
+        items = encode_manifests(SLOT_S, BATCH, WRITTEN_S, chunks, PERIOD)
         assert [item.key.sk for item in items] == [f"{BATCH}#{part}" for part in range(3)]
         assert max(item.size_bytes for item in items) < HALF_AN_ITEM
         found = [key for item in items for key in decode_manifest(json.loads(item.body)).chunks]
@@ -62,19 +63,30 @@ class TestManifests:
 
     def test_the_order_of_the_chunks_does_not_change_the_items(self):
         chunks = chunk_keys({("b", 3600): 2, ("a", 7200): 1, ("a", 3600): 1})
-        assert encode_manifests(SLOT_S, BATCH, 5, chunks) == encode_manifests(SLOT_S, BATCH, 5, chunks[::-1])
+        backwards = encode_manifests(SLOT_S, BATCH, 5, chunks[::-1], PERIOD)
+        assert encode_manifests(SLOT_S, BATCH, 5, chunks, PERIOD) == backwards
 
     def test_the_stored_shape(self):
-        (item,) = encode_manifests(7200, BATCH, 99, chunk_keys({("press-7", 3600): 2}))
+        (item,) = encode_manifests(7200, BATCH, 99, chunk_keys({("press-7", 3600): 2}), PERIOD)
         assert json.loads(item.body) == {
             "pk": {"S": "m#7200"},
             "sk": {"S": f"{BATCH}#0"},
             "chunks": {"L": [{"L": [{"S": "press-7"}, {"N": "3600"}, {"N": "2"}]}]},
             "written": {"N": "99"},
+            "bucket": {"N": "900"},
+            "hot": {"N": "604800"},
         }
 
+    def test_one_of_an_older_release_does_not_say_what_its_writer_went_by(self):
+        (item,) = encode_manifests(7200, BATCH, 99, chunk_keys({("press-7", 3600): 2}), PERIOD)
+        known = json.loads(item.body)
+        assert (decode_manifest(known).bucket_s, decode_manifest(known).hot_retention_s) == (900, 604_800)
+        older = {name: known[name] for name in ("pk", "sk", "chunks", "written")}
+        found = decode_manifest(older)
+        assert (found.bucket_s, found.hot_retention_s, found.written_s) == (None, None, 99)
+
     def test_they_never_expire(self):
-        (item,) = encode_manifests(7200, BATCH, 99, chunk_keys({("press-7", 3600): 2}))
+        (item,) = encode_manifests(7200, BATCH, 99, chunk_keys({("press-7", 3600): 2}), PERIOD)
         assert "ttl" not in json.loads(item.body)
 
 

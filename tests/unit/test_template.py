@@ -357,6 +357,7 @@ WATCHED: dict[tuple[str, str], list[str]] = {
     # metric                                               of what
     ("Thermocline", "ArchiveLagS"): ["archive_expired"],
     ("Thermocline", "ChunksLost"): ["archive_expired"],
+    ("Thermocline", "DatesOverdue"): ["compact_archive"],
     ("Thermocline", "Rejects"): ["store_readings"],
     ("AWS/Lambda", "IteratorAge"): ["ArchiveExpired", "StoreReadings"],
     ("AWS/Lambda", "Throttles"): ["ArchiveExpired", "IndexSegment", "ServeApi", "StoreReadings"],
@@ -415,8 +416,8 @@ def test_our_metrics_are_the_ones_that_are_watched_and_read(resources: dict[str,
     names = metric_names("infra/doctor/metrics.py")
     ours = {name for namespace, name in WATCHED if namespace == "Thermocline"} | {"ReadingsStored"}
     reported = metric_names("lambdas/store_readings.py") | metric_names("lambdas/archive_expired.py")
-    assert ours <= reported
-    assert ours - {"ArchiveLagS"} <= names, "what `status` reads from CloudWatch"
+    assert ours <= reported | metric_names("lambdas/compact_archive.py")
+    assert ours - {"ArchiveLagS", "DatesOverdue"} <= names, "what `status` reads from CloudWatch"
 
 
 # --- the API's front --------------------------------------------------------------------
