@@ -231,7 +231,7 @@ def assemble(
         }
     if places < count:
         raise ValueError(f"it says {count} readings and holds {places}")
-    ts_us = _decode_times(first_us, step_us, steps, places)
+    ts_us = times_of(first_us, step_us, steps, places)
     if places > count:
         kept = instants_present(list(columns.values()))
         ts_us = [ts_us[i] for i in kept]
@@ -241,7 +241,11 @@ def assemble(
     return Run(sensor_id, ts_us, columns, arrival_ms)
 
 
-def _decode_times(first_us: int, step_us: int, steps: list[int] | None, places: int) -> list[int]:
+def times_of(first_us: int, step_us: int, steps: list[int] | None, places: int) -> list[int]:
+    """The instants of so many places: of a grid, of distances from one, or steps one after another.
+
+    Raises ValueError where the steps are too few or many, no whole numbers, or lead back.
+    """
     if steps is None:
         return list(range(first_us, first_us + places * step_us, step_us)) if step_us else [first_us] * places
     if len(steps) != places - 1:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import compress
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from ingest import keys
-from ingest.chunk import TAGS, Chunk, decode_item
+from ingest.chunk import Chunk, decode_item
+from ingest.chunk_answer import Listed
+from ingest.chunk_join import LISTED, Int64, join
 from ingest.chunk_list import CONTAINER, ELEMENT, assemble, decode_list
 from ingest.item import Attribute, item_size
 from ingest.keys import Key
@@ -32,43 +35,20 @@ class Decoded(NamedTuple):
     weigh: Callable[[], int]
 
 
+class Readings(NamedTuple):
+    """As `Decoded`, with the chunks' runs: one run for all where they simply follow one another."""
+
+    runs: list[Run]
+    items: int
+    following: Any
+    told_units: float | None
+    weigh: Callable[[], int]
+
+
+Answered = TypeVar("Answered", Decoded, Readings)
+
+
 # --- what an answer looks like ----------------------------------------------------------
-
-
-class _Text(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    S: str
-
-
-class _Number(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    N: int
-
-
-class _Value(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    """A list, its elements not looked at, or a single value."""
-
-    L: msgspec.Raw = msgspec.Raw()
-    N: str | None = None
-    S: str | None = None
-    BOOL: bool | None = None
-    B: str | None = None
-
-
-class _Columns(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    M: dict[str, _Value]
-
-
-class _Item(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    pk: _Text
-    sk: _Text
-    n: _Number
-    c: _Text
-    at: _Number
-    ttl: _Number
-    t0: _Number
-    v: _Columns
-    dt: _Number | None = None
-    t: _Value | None = None
-    k: _Value | None = None
 
 
 class _Capacity(msgspec.Struct, gc=False):
@@ -76,13 +56,13 @@ class _Capacity(msgspec.Struct, gc=False):
 
 
 class _Query(msgspec.Struct):
-    Items: list[_Item]
+    Items: list[Listed]
     LastEvaluatedKey: dict[str, Any] | None = None
     ConsumedCapacity: _Capacity | None = None
 
 
 class _Get(msgspec.Struct):
-    Responses: dict[str, list[_Item]]
+    Responses: dict[str, list[Listed]]
     UnprocessedKeys: dict[str, Any] | None = None
 
 
@@ -93,10 +73,7 @@ _get_decoder = msgspec.json.Decoder(_Get, strict=False)
 
 def decode_query(raw: bytes) -> Decoded:
     """The chunks of a Query's answer. Raises Corrupt where one contradicts itself."""
-
-    def plain() -> Items:
-        return cast(Items, msgspec.json.decode(raw)["Items"])
-
+    plain = _plain(raw)
     try:
         answer = _query_decoder.decode(raw)
     except msgspec.ValidationError:
@@ -106,6 +83,26 @@ def decode_query(raw: bytes) -> Decoded:
     told = answer.ConsumedCapacity.CapacityUnits if answer.ConsumedCapacity else None
     chunks = _chunks(answer.Items, plain)
     return Decoded(chunks, answer.LastEvaluatedKey, told, lambda: _weight(answer.Items, plain))
+
+
+def decode_readings(raw: bytes) -> Readings:
+    """The runs of a Query's answer, for `merge`. Raises Corrupt where a chunk contradicts itself."""
+    try:
+        answer = _query_decoder.decode(raw)
+    except msgspec.ValidationError:
+        answer = None
+    run = join(answer.Items) if answer and answer.Items else None
+    if answer is None or run is None:
+        chunks, following, told, weigh = decode_query(raw)
+        return Readings([chunk.run for chunk in chunks], len(chunks), following, told, weigh)
+    told = answer.ConsumedCapacity.CapacityUnits if answer.ConsumedCapacity else None
+    weigh = partial(_weight, answer.Items, _plain(raw))
+    return Readings([run], len(answer.Items), answer.LastEvaluatedKey, told, weigh)
+
+
+def _plain(raw: bytes) -> Callable[[], Items]:
+    """The items of a Query's answer as they are, parsed when asked for."""
+    return lambda: cast(Items, msgspec.json.decode(raw)["Items"])
 
 
 def decode_get(raw: bytes, table: str) -> Decoded:
@@ -125,10 +122,8 @@ def decode_get(raw: bytes, table: str) -> Decoded:
 
 # --- items -> chunks --------------------------------------------------------------------
 
-LISTED = TAGS["list"]
 
-
-def _chunks(items: Sequence[_Item], plain: Callable[[], Items]) -> list[Chunk]:
+def _chunks(items: Sequence[Listed], plain: Callable[[], Items]) -> list[Chunk]:
     """The chunks of the items; `plain` gives the same items as they are."""
     listed = [item.c.S == LISTED for item in items]
     others = plain() if not all(listed) else cast(Items, [{}] * len(items))
@@ -143,7 +138,7 @@ def _chunks(items: Sequence[_Item], plain: Callable[[], Items]) -> list[Chunk]:
         return list(map(decode_item, plain()))  # which finds the chunk at fault
 
 
-def _lists(item: _Item) -> Iterator[bytes | msgspec.Raw]:
+def _lists(item: Listed) -> Iterator[bytes | msgspec.Raw]:
     """The item's steps, and what it holds for each metric, where that is numbers."""
     if item.t:
         yield item.t.L
@@ -154,7 +149,7 @@ def _lists(item: _Item) -> Iterator[bytes | msgspec.Raw]:
             yield _LIST % value.N.encode()
 
 
-def _chunk(item: _Item, lists: Iterator[Column]) -> Chunk:
+def _chunk(item: Listed, lists: Iterator[Column]) -> Chunk:
     """The chunk of an item whose lists of numbers come next."""
     key = Key(item.pk.S, item.sk.S)
     sensor_id, bucket_start_s, _, _ = keys.parse_chunk_key(key)
@@ -190,9 +185,7 @@ _AROUND = b'"{}N: \t\r\n'
 """Without these, a list of numbers as AttributeValues is a list of numbers in JSON; with anything
 else in it than NULL, of which ULLtrue remains, it is no JSON, as what remains begins with B, L, M or S."""
 _NULL = b"ULLtrue"
-_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-"""A longer integer may be a float with all its digits, which `decode_list` tells apart."""
-_decoder = msgspec.json.Decoder(list[list[_Int64 | float | None]])
+_decoder = msgspec.json.Decoder(list[list[Int64 | float | None]])
 
 
 def _bare(parts: Sequence[bytes | msgspec.Raw]) -> bytes:
@@ -227,7 +220,7 @@ _ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _NO_DIGITS = b",.-nul"
 
 
-def _weight(items: Sequence[_Item], plain: Callable[[], Items]) -> int:
+def _weight(items: Sequence[Listed], plain: Callable[[], Items]) -> int:
     """The billed bytes of the items, as `item_size` tells; all numbers of all lists are weighed together."""
     single = b",".join(map(_single, items))
     lists = _bare([part for item in items for part in _lists(item)])
@@ -238,13 +231,13 @@ def _weight(items: Sequence[_Item], plain: Callable[[], Items]) -> int:
     return size + _numbers_bytes(lists) + (lists.count(b",") + 1) * ELEMENT if lists else size
 
 
-def _single(item: _Item) -> bytes:
+def _single(item: Listed) -> bytes:
     """The item's single numbers as a list."""
     step = (item.dt.N,) if item.dt else ()
     return b"[%b]" % ",".join(map(str, (item.n.N, item.at.N, item.ttl.N, item.t0.N, *step))).encode()
 
 
-def _other_bytes(item: _Item) -> int:
+def _other_bytes(item: Listed) -> int:
     """What the item weighs beside its numbers and the elements of its lists."""
     size = _FIXED_BYTES + len(item.pk.S.encode()) + len(item.sk.S.encode()) + len(item.c.S)
     if item.dt:

@@ -124,13 +124,26 @@ def chunk_key(sensor_id: str, bucket_s: int, batch: str, part: int) -> Key:
     return Key(f"{CHUNK_PREFIX}{sensor_id}", f"{bucket_text(bucket_s)}#{batch}#{part}")
 
 
+def bucket_of_chunk(sort_key: str) -> int:
+    """Bucket start (epoch seconds) in a chunk's sort key. Raises ValueError where it is no such key."""
+    bucket, _, part = sort_key.split("#")
+    if not part.isdecimal():
+        raise ValueError(f"{part!r} is no part of a batch")
+    return bucket_from_text(bucket)
+
+
+def sensor_of_chunk(partition: str) -> str:
+    """Sensor in a chunk's partition key. Raises ValueError where it is no such key."""
+    if not partition.startswith(CHUNK_PREFIX):
+        raise ValueError("not a chunk")
+    return partition[len(CHUNK_PREFIX) :]
+
+
 def parse_chunk_key(key: Key) -> tuple[str, int, str, int]:
     """Sensor, bucket start, batch and part of a chunk's key. Raises Corrupt."""
     try:
         bucket, batch, part = key.sk.split("#")
-        if not key.pk.startswith(CHUNK_PREFIX):
-            raise ValueError("not a chunk")
-        return key.pk[len(CHUNK_PREFIX) :], bucket_from_text(bucket), batch, int(part)
+        return sensor_of_chunk(key.pk), bucket_from_text(bucket), batch, int(part)
     except ValueError as error:
         raise Corrupt(f"{key.pk} {key.sk} is not a chunk's key ({error}).") from error
 

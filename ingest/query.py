@@ -141,7 +141,7 @@ def _read_hot(
         found.cost.read_units += page.read_units
         found.cost.bytes += page.size_bytes
         found.cost.requests += 1
-        clipped = [clip(chunk.run, span) for chunk in page.chunks]
+        clipped = [clip(run, span) for run in page.runs]
         if watch is not None:
             watch.read(clipped)
         runs.extend(clipped)

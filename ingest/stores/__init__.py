@@ -12,7 +12,7 @@ from ingest.failed_batch import FailedBatch
 from ingest.item import Item
 from ingest.keys import Key, Layout
 from ingest.manifest import Manifest
-from ingest.reading import Span
+from ingest.reading import Run, Span
 from ingest.reject import Reject
 from ingest.sensor import Sensor as Sensor
 from ingest.stores._people import Registry as Registry
@@ -22,10 +22,11 @@ from ingest.stores._people import TokenStore as TokenStore
 
 @dataclass(slots=True)
 class Page:
-    """One page of a hot read: decoded chunks, how many items, the read units consumed, and the billed
+    """One page of a hot read: the runs of its chunks, of which several may be one run where they follow one
+    another, how many items, the read units consumed, and the billed
     bytes: those of the items, or, where the service told the units, what these cover."""
 
-    chunks: list[Chunk]
+    runs: list[Run]
     items: int
     read_units: float
     size_bytes: int

@@ -15,7 +15,7 @@ import msgspec
 
 from ingest import keys
 from ingest.chunk import Chunk
-from ingest.chunk_page import Decoded, decode_get, decode_query
+from ingest.chunk_page import Answered, decode_get, decode_query, decode_readings
 from ingest.errors import Refused, Unavailable
 from ingest.item import Attribute, Item
 from ingest.keys import Key, Layout
@@ -150,14 +150,14 @@ class DynamoHotStore:
     def read(self, sensor_id: str, span: Span, widest_bucket_s: int) -> Iterator[Page]:
         """Pages of every chunk of the sensor that may hold the span's readings; consistent."""
         partition, low, high = keys.chunk_range(sensor_id, span, widest_bucket_s)
-        for page in self._chunk_pages(partition, low, high):
+        for page in self._chunk_pages(decode_readings, partition, low, high):
             units = page.told_units or 0
             if units > 1:
                 size_bytes = int(units * UNIT_BYTES)
             else:  # one may be all an emulator ever tells, and a page of one is soon weighed
                 size_bytes = page.weigh()
                 units = max(1, -(-size_bytes // UNIT_BYTES))
-            yield Page(page.chunks, len(page.chunks), units, size_bytes)
+            yield Page(page.runs, page.items, units, size_bytes)
 
     def chunks(self, keys: Sequence[Key]) -> list[Chunk]:
         """The named chunks that exist; consistent."""
@@ -183,7 +183,7 @@ class DynamoHotStore:
         found: list[Chunk] = []
         newest_us = 0
         partition = keys.chunk_partition(sensor_id)
-        for page in self._chunk_pages(partition, ScanIndexForward=False, Limit=_NEWEST_AT_ONCE):
+        for page in self._chunk_pages(decode_query, partition, ScanIndexForward=False, Limit=_NEWEST_AT_ONCE):
             for chunk in page.chunks:
                 _, bucket_s, _, _ = keys.parse_chunk_key(chunk.key)
                 if (bucket_s + widest_bucket_s) * keys.US <= newest_us:
@@ -216,11 +216,16 @@ class DynamoHotStore:
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     def _chunk_pages(
-        self, partition: str, low: str | None = None, high: str | None = None, **options: Any
-    ) -> Iterator[Decoded]:
+        self,
+        decode: Callable[[bytes], Answered],
+        partition: str,
+        low: str | None = None,
+        high: str | None = None,
+        **options: Any,
+    ) -> Iterator[Answered]:
         request = self._request(partition, low, high) | {"ReturnConsumedCapacity": "TOTAL"} | options
         while True:
-            page = decode_query(self._ask(request))
+            page = decode(self._ask(request))
             yield page
             if not page.following:
                 return

@@ -60,7 +60,7 @@ class MemoryHotStore:
         """Pages of every chunk of the sensor that may hold the span's readings."""
         page = Page([], 0, 0.0, 0)
         for item in self._query(*keys.chunk_range(sensor_id, span, widest_bucket_s)):
-            page.chunks.append(decode_item(item))
+            page.runs.append(decode_item(item).run)
             page.items += 1
             page.size_bytes += item_size(item)
             page.read_units = float(-(-page.size_bytes // READ_UNIT_BYTES))

@@ -94,11 +94,12 @@ def hot(target: str, request: pytest.FixtureRequest) -> HotStore:
     return DynamoHotStore(client, request.getfixturevalue("table_name"), _no_sleep, lambda: 0.5)
 
 
-def _read(hot: HotStore, sensor_id: str, start_s: float, end_s: float) -> list[tuple[str, int]]:
-    """Batch and first instant (µs after BUCKET_S) of what a read finds."""
+def _read(hot: HotStore, sensor_id: str, start_s: float, end_s: float) -> tuple[int, list[int]]:
+    """How many chunks a read finds, and the instants they hold, in order (µs after BUCKET_S)."""
     span = Span(round(start_s * US), round(end_s * US))
-    found = [held for page in hot.read(sensor_id, span, HOUR_S) for held in page.chunks]
-    return [(keys.parse_chunk_key(held.key)[2], held.run.ts_us[0] - BUCKET_S * US) for held in found]
+    pages = list(hot.read(sensor_id, span, HOUR_S))
+    found = [ts_us - BUCKET_S * US for page in pages for run in page.runs for ts_us in run.ts_us]
+    return sum(page.items for page in pages), sorted(found)
 
 
 @on_both
@@ -139,7 +140,7 @@ class TestHotStore:
         assert strategies.ranked_cells(by_key[item.key]) == strategies.ranked_cells(run)
         span = Span(BUCKET_S * US, (BUCKET_S + HOUR_S) * US)
         (page,) = hot.read("packed-1", span, HOUR_S)
-        assert len(page.chunks) == 2
+        assert (page.items, len(page.runs)) == (2, 2)
         assert page.size_bytes == item.size_bytes + listed[0].size_bytes
 
     def test_put_bills_the_larger_of_the_old_and_the_new_item(self, hot: HotStore) -> None:
@@ -163,27 +164,16 @@ class TestHotStore:
         starts = [BUCKET_S + hours * HOUR_S for hours in (3, -1, 0, 1, 2, 30)]
         hot.put([item for start in starts for item in _chunks("one", start)], _long)
         hot.put(_chunks("one", BUCKET_S, batch="batch2") + _chunks("one2") + _chunks("on"), _long)
-        hour = HOUR_S * US
-        assert _read(hot, "one", BUCKET_S, BUCKET_S + 2 * HOUR_S) == [
-            ("batch1", 0),
-            ("batch2", 0),
-            ("batch1", hour),
-        ]
-        assert _read(hot, "one", BUCKET_S + 0.5 * HOUR_S, BUCKET_S + HOUR_S + 1) == [
-            ("batch1", 0),
-            ("batch2", 0),
-            ("batch1", hour),
-        ]
-        assert [at for _, at in _read(hot, "one", 0, 2**33)] == [
-            -hour,
-            0,
-            0,
-            hour,
-            2 * hour,
-            3 * hour,
-            30 * hour,
-        ]
-        assert _read(hot, "none", 0, 2**33) == []
+
+        def instants(*hours: int) -> list[int]:
+            return [(hour * HOUR_S + second) * US for hour in hours for second in range(60)]
+
+        twice = sorted(instants(0, 0))
+        assert _read(hot, "one", BUCKET_S, BUCKET_S + 2 * HOUR_S) == (3, twice + instants(1))
+        found = _read(hot, "one", BUCKET_S + 0.5 * HOUR_S, BUCKET_S + HOUR_S + 1)
+        assert found == (3, twice + instants(1))
+        assert _read(hot, "one", 0, 2**33) == (7, instants(-1) + twice + instants(1, 2, 3, 30))
+        assert _read(hot, "none", 0, 2**33) == (0, [])
 
     def test_a_long_read_comes_in_pages_and_tells_its_cost(self, hot: HotStore) -> None:
         items = _wide("one", 40)
@@ -193,7 +183,8 @@ class TestHotStore:
         assert size_bytes > 2 * 1024 * 1024
         assert len([page for page in pages if page.items]) >= 2
         assert sum(page.items for page in pages) == len(items)
-        assert [held.key for page in pages for held in page.chunks] == sorted(item.key for item in items)
+        found = [ts_us for page in pages for run in page.runs for ts_us in run.ts_us]
+        assert found == [BUCKET_S * US + i for i in range(80)]
         assert sum(page.size_bytes for page in pages) == size_bytes
         assert (
             size_bytes / 4096 <= sum(page.read_units for page in pages) < size_bytes / 4096 + len(pages) + 1

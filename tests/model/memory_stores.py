@@ -87,7 +87,7 @@ class FaultyHot(MemoryHotStore):
         """As the store's own, with pages by number: to weigh them takes longer than all else here."""
         page = Page([], 0, 0.0, 0)
         for item in self._query(*chunk_range(sensor_id, span, widest_bucket_s)):
-            page.chunks.append(decode_item(item))
+            page.runs.append(decode_item(item).run)
             page.items += 1
             if page.items >= ITEMS_PER_PAGE:
                 yield page

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ingest.chunk import Chunk, decode_item, encode, item_size
-from ingest.chunk_page import decode_get, decode_query
+from ingest.chunk_page import decode_get, decode_query, decode_readings
 from ingest.errors import Corrupt
 from ingest.item import number_size
 from ingest.keys import US
@@ -254,6 +254,8 @@ def test_the_chunk_that_contradicts_itself_is_named(changes):
     items[1] = {name: value for name, value in (items[1] | changes).items() if value is not None}
     with pytest.raises(Corrupt, match="press-1"):
         decode_query(query(items))
+    with pytest.raises(Corrupt, match="press-1"):
+        decode_readings(query(items))
 
 
 def test_an_attribute_nobody_knows_is_passed_over_and_weighed():

@@ -77,11 +77,11 @@ def test_where_the_service_tells_one_unit_or_nothing_the_page_is_weighed(said):
 
 def test_an_empty_page_takes_one_unit():
     (page,), _ = read({"Items": []} | told(0.5))
-    assert (page.chunks, page.items, page.read_units, page.size_bytes) == ([], 0, 1, 0)
+    assert (page.runs, page.items, page.read_units, page.size_bytes) == ([], 0, 1, 0)
 
 
 def test_a_read_goes_on_where_the_page_ended():
     last = {"pk": {"S": "s#press-7"}, "sk": {"S": "x"}}
     pages, asked = read({"Items": [item_of(3)], "LastEvaluatedKey": last}, {"Items": [item_of(4, "batch2")]})
-    assert [len(chunk.run.ts_us) for page in pages for chunk in page.chunks] == [3, 4]
+    assert [len(run.ts_us) for page in pages for run in page.runs] == [3, 4]
     assert [request.get("ExclusiveStartKey") for request in asked] == [None, last]

@@ -109,8 +109,8 @@ class Interrupted:
             self._happen()
             found = [key for key in self._world.chunk_keys() if key > after and key.pk == partition]
             found = [key for key in found if low <= key.sk <= high]
-            chunks = [decode_item(self._world.hot.items[key]) for key in found[:1]]
-            yield Page(chunks, len(chunks), 1.0, 1)
+            runs = [decode_item(self._world.hot.items[key]).run for key in found[:1]]
+            yield Page(runs, len(runs), 1.0, 1)
             if not found:
                 return
             after = found[0]

@@ -163,10 +163,10 @@ class CountedHot(MemoryHotStore):
 
     def read(self, sensor_id: str, span: Span, widest_bucket_s: int) -> Iterator[Page]:
         for whole in super().read(sensor_id, span, widest_bucket_s):
-            for chunk in whole.chunks:
+            for run in whole.runs:
                 self.before()
-                self.rows += len(chunk.run.ts_us)
-                yield Page([chunk], 1, 1.0, 100)
+                self.rows += len(run.ts_us)
+                yield Page([run], 1, 1.0, 100)
 
 
 def test_a_page_reads_little_more_than_it_holds() -> None:
