@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Annotated, cast
 
@@ -49,7 +50,8 @@ def _join(items: Sequence[Listed]) -> Run:
         raise _NotSimple
     cells = {name: [columns[name] for columns in columns_of] for name in names}
     texts = [text for values in cells.values() for text in _texts(values, counts)]
-    texts.extend(_bare(item.t.L, item.n.N - 1) for item in ordered if item.t)
+    stepped = [item for item in ordered if item.t]
+    texts += _bare([item.t.L for item in stepped if item.t], [item.n.N - 1 for item in stepped])
     lists = iter(_parsed(texts))
     metrics = {name: _column(values, counts, lists) for name, values in cells.items()}
     ts_us = _times(ordered, starts_us, lists)
@@ -75,16 +77,21 @@ def _in_order(items: Sequence[Listed]) -> tuple[list[Listed], list[int]]:
 
 def _texts(values: Sequence[Stored], counts: Sequence[int]) -> list[bytes]:
     """What is to be parsed of a metric's values in each chunk: all as one where all are lists."""
-    lists = [_bare(value.L, count) for value, count in zip(values, counts, strict=True) if value.L]
-    return [b",".join(lists)] if len(lists) == len(values) else lists
+    lists = [value.L for value in values if value.L]
+    if len(lists) == len(values):
+        return [b",".join(_bare(lists, counts))]
+    return _bare(lists, [count for value, count in zip(values, counts, strict=True) if value.L])
 
 
-def _bare(elements: msgspec.Raw, count: int) -> bytes:
-    """The numbers of a list of so many, as text; raises where it is of another length, or holds no numbers only."""
-    text = bytes(elements).translate(None, _AROUND)
-    if text.count(b",") != max(0, count - 1) or bool(text) != bool(count):
+def _bare(lists: Sequence[msgspec.Raw], counts: Sequence[int]) -> list[bytes]:
+    """The numbers of each list, as text; raises where they are more or less than they should be.
+
+    An empty list passes for one of a single number: without text, it makes too short what it is joined to.
+    """
+    texts = [bytes(elements).translate(None, _AROUND) for elements in lists]
+    if [text.count(b",") + 1 for text in texts] != counts:
         raise _NotSimple
-    return text
+    return texts
 
 
 def _parsed(texts: Sequence[bytes]) -> list[Column]:
@@ -115,23 +122,23 @@ def _single(value: Stored) -> Value:
 
 
 def _times(ordered: Sequence[Listed], starts_us: Sequence[int], lists: Iterator[Column]) -> list[int]:
-    """The instants of all chunks, which increase."""
-    ts_us: list[int] = []
+    """The instants of all chunks, which increase. Grids that go on in the next chunk become one."""
+    pieces: list[range | list[int]] = [range(0)]
     last_us = -1
     for item, start_us in zip(ordered, starts_us, strict=True):
-        if start_us <= last_us:
+        count, step_us, last = item.n.N, item.dt.N if item.dt else 0, pieces[-1]
+        if start_us <= last_us or (step_us <= 0 and count > 1 and not item.t):
             raise _NotSimple
-        count, step_us = item.n.N, item.dt.N if item.dt else 0
         if item.t:
-            ts_us += times_of(start_us, step_us, cast(list[int], next(lists)), count)
+            pieces.append(times_of(start_us, step_us, cast(list[int], next(lists)), count))
         elif count == 1:
-            ts_us.append(start_us)
-        elif step_us > 0:
-            ts_us += range(start_us, start_us + count * step_us, step_us)
+            pieces.append([start_us])
+        elif isinstance(last, range) and (start_us, step_us) == (last.stop, last.step):
+            pieces[-1] = range(last.start, start_us + count * step_us, step_us)
         else:
-            raise _NotSimple
-        last_us = ts_us[-1]
-    return ts_us
+            pieces.append(range(start_us, start_us + count * step_us, step_us))
+        last_us = pieces[-1][-1]
+    return [*chain.from_iterable(pieces)] if len(pieces) > 2 else list(pieces[1])
 
 
 def _arrivals(
