@@ -157,7 +157,7 @@ def compact_archive(
 ) -> None:
     """Make each date's segments fewer and larger, sorted by sensor. Queries answer the same throughout.
 
-    The deployment does so by itself, once a day, with dates that are complete; this takes every date of the
+    The deployment does so by itself, every hour, with dates that are complete; this takes every date of the
     range that has something to gain. Old segments leave the catalog at once and the bucket after the grace, which
     this command, or the deployment, sees to when it runs next. Running it twice, or twice at once, is harmless.
     """

@@ -26,7 +26,7 @@ SETTLED_S = 2 * 3600
 LOOK_BACK_S = 35 * DAY_S
 """The schedule leaves older dates alone: what is written anew is kept for a whole cold retention from then on."""
 OVERDUE_S = 2 * DAY_S
-"""The schedule comes once a day; what it leaves undone twice is told of."""
+"""The schedule comes every hour; what it leaves undone for so long is told of."""
 LAST_SENSOR = "\x7f"
 """Sorts behind every sensor id."""
 

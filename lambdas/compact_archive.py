@@ -1,4 +1,4 @@
-"""The compaction door: once a day, what is complete in the archive becomes fewer, larger segments."""
+"""The compaction door: every hour, what is complete in the archive becomes fewer, larger segments."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ INDEX_GB = 512 / KB
 """Memory of compact_archive and index_segment in the template."""
 RUN_S = 900.0
 GRACE_S = 86_400.0
-RUNS = MONTH_S / DAY_S
-"""A run a day, of 15 minutes at most; and how long an old segment is kept: as the template has it."""
+RUNS = MONTH_S / 3_600
+"""A run an hour, of 15 minutes at most; and how long an old segment is kept: as the template has it."""
 PER_SWAP = MOST_ENTRIES - 3
 """So many small segments become one in one swap."""
 MOST_PARTS = MOST_ENTRIES // 3
@@ -93,14 +93,14 @@ def lines_of(
     index_s = found.made * assumed["index_s"]
     how = f"({took_s:,.0f} s x {MEMORY_GB:.2f} GB + {index_s:,.0f} s x {INDEX_GB:g} GB), each row {found.passes} times"
     if took_s > RUNS * RUN_S:
-        how += f"; needs a run every {24 * RUNS * RUN_S / took_s:.1f} h (CompactSchedule), not one a day"
+        how += f"; needs a run every {60 * RUNS * RUN_S / took_s:.0f} minutes (CompactSchedule), not one an hour"
     yield _listed(fleet, done, found, lines)
     yield lines.line(
         PART_COMPACTION,
         "compaction: invocations",
         "lambda_request",
         RUNS + found.made,
-        f"a run a day, and index_segment for {found.made:,.0f} new segments",
+        f"a run an hour, and index_segment for {found.made:,.0f} new segments",
     )
     yield lines.line(
         PART_COMPACTION,

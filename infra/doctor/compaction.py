@@ -28,5 +28,5 @@ def compaction(entries: Iterable[Entry], layout: Layout | None, now_s: float, na
         f"{len(late):,} dates ({shown}) have had many small segments, or compacted ones that are not deleted, for two "
         "days and more: queries of them cost more",
         f"See why it fails: {names.logs(function)}. `thermocline archive compact` does it at once; where a run of 15 "
-        "minutes a day is too short, set CompactSchedule to rate(1 hour).",
+        "minutes an hour is too short, set CompactSchedule to rate(15 minutes).",
     )

@@ -33,13 +33,13 @@ from tests.model.wire_clients import InlineExecutor
 _encoded: dict[str, Any] = {}
 
 
-def remembered(encode: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def remembered(encode: Callable[..., Any]) -> Callable[..., Any]:
     """The same runs make the same object: it is made once."""
 
-    def known(runs: Any) -> Any:
-        text = f"{segment_write.ROWS_PER_GROUP} {runs!r}"
+    def known(runs: Any, **how: Any) -> Any:
+        text = f"{segment_write.ROWS_PER_GROUP} {how} {runs!r}"
         if text not in _encoded:
-            _encoded[text] = encode(runs)
+            _encoded[text] = encode(runs, **how)
         return _encoded[text]
 
     return known

@@ -79,8 +79,9 @@ class Groups:
         return [run for run in clipped if run.ts_us]
 
 
-def plain(runs: Sequence[Run], _: Mapping[str, str]) -> tuple[bytes, int]:
+def plain(runs: Sequence[Run], _: Mapping[str, str], level: int) -> tuple[bytes, int]:
     """In place of a Parquet file: the runs as JSON with an ending of the same form, and its rows."""
+    del level
     parts = [(run.sensor_id, run.ts_us, run.metrics, run.arrival_ms) for run in runs]
     data = msgspec.json.encode(parts) + b"\0\0\0\0PAR1"
     _remember(data, list(runs))

@@ -143,12 +143,15 @@ def test_compaction_is_paid_with_what_it_reads_writes_and_takes():
     assert one.parts()["Compaction"][0] < 0.05 * one.usd
 
 
-def test_a_date_with_more_segments_than_a_swap_takes_is_compacted_in_steps_and_more_often():
+def test_a_date_with_more_segments_than_a_swap_takes_is_compacted_in_steps():
     large = price(Fleet(100_000, 10.0, metrics=3))
     found = compacted.compacted(large.fleet, large.written)
     assert found.passes == 3
     assert found.read > found.segments
     took = next(line for line in large.lines if line.what.endswith("compact_archive and index_segment"))
+    assert "CompactSchedule" not in took.how
+    larger = price(Fleet(1_000_000, 5.0, metrics=3))
+    took = next(line for line in larger.lines if line.what.endswith("compact_archive and index_segment"))
     assert "CompactSchedule" in took.how
 
 
@@ -274,6 +277,7 @@ def test_the_model_uses_the_limits_of_the_code_it_describes():
     assert (written.CALLS_REMEMBERED, written.MOST_KNOWN) == (registry.CALLS_REMEMBERED, registry.MOST_KNOWN)
     assert written.CHUNKS_PER_ROUND == archive.CHUNKS_PER_ROUND
     template = TEMPLATE.read_text()
+    assert ASSUMED["alarms"] == template.count("AWS::CloudWatch::Alarm")
     for name, value in (
         ("CompactGraceS", compacted.GRACE_S),
         ("MemoryCompactMb", compacted.MEMORY_GB * 1024),

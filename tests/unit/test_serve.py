@@ -28,10 +28,9 @@ NAMES = (
 
 def _started(environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "lambdas.serve", *arguments]
-    made = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)} | environment
-    return subprocess.Popen(
-        command, cwd=ROOT, env=made, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
-    )
+    made = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **environment}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=made, stdout=pipe, stderr=pipe, text=True)
 
 
 @pytest.mark.parametrize("missing", NAMES)
