@@ -22,7 +22,8 @@ Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _AROUND = b'"{}N:[] \t\r\n'
 """Without these, a list of numbers as AttributeValues is the numbers with commas between them. Of NULL remains
 ULLtrue, and of a text, a boolean or a list its letter, with which it is no JSON."""
-_decoder = msgspec.json.Decoder(list[list[Int64 | float]])
+_NULL = b"ULLtrue"
+_decoder = msgspec.json.Decoder(list[list[Int64 | float | None]])
 
 
 class _NotSimple(ValueError):
@@ -33,7 +34,7 @@ def join(items: Sequence[Listed]) -> Run | None:
     """What `merge` makes of the chunks' runs, in whatever order they stand; None where that takes a closer look.
 
     That is where they are not all of one sensor, of lists and of the same metrics, where one begins before
-    another ends, where an instant lacks a value, and where a chunk contradicts itself.
+    another ends, where a grid lacks an instant or a list holds texts, and where a chunk contradicts itself.
     """
     try:
         return _join(items)
@@ -48,13 +49,11 @@ def _join(items: Sequence[Listed]) -> Run:
     names = sorted(columns_of[0])
     if any(columns.keys() != columns_of[0].keys() for columns in columns_of):
         raise _NotSimple
+    times = _times(ordered, starts_us)  # first, as what is not simple mostly interlaces
     cells = {name: [columns[name] for columns in columns_of] for name in names}
-    texts = [text for values in cells.values() for text in _texts(values, counts)]
-    stepped = [item for item in ordered if item.t]
-    texts += _bare([item.t.L for item in stepped if item.t], [item.n.N - 1 for item in stepped])
-    lists = iter(_parsed(texts))
+    lists = iter(_parsed([text for values in cells.values() for text in _texts(values, counts)]))
     metrics = {name: _column(values, counts, lists) for name, values in cells.items()}
-    ts_us = _times(ordered, starts_us, lists)
+    ts_us = list(chain.from_iterable(times)) if len(times) > 1 else list(times[0])
     if any(len(column) != len(ts_us) for column in metrics.values()):
         raise _NotSimple
     return Run(keys.sensor_of_chunk(items[0].pk.S), ts_us, metrics, _arrivals(ordered, counts, names))
@@ -95,7 +94,11 @@ def _bare(lists: Sequence[msgspec.Raw], counts: Sequence[int]) -> list[bytes]:
 
 
 def _parsed(texts: Sequence[bytes]) -> list[Column]:
+    if not texts:
+        return []
     text = b"[[%b]]" % b"],[".join(texts)
+    if b"U" in text:
+        text = text.replace(_NULL, b"null")
     if b"E" in text or b"e" in text:  # with an exponent, an integer looks like a float
         raise _NotSimple
     return cast(list[Column], _decoder.decode(text))
@@ -121,8 +124,10 @@ def _single(value: Stored) -> Value:
 # --- times and arrivals -----------------------------------------------------------------
 
 
-def _times(ordered: Sequence[Listed], starts_us: Sequence[int], lists: Iterator[Column]) -> list[int]:
-    """The instants of all chunks, which increase. Grids that go on in the next chunk become one."""
+def _times(ordered: Sequence[Listed], starts_us: Sequence[int]) -> list[range | list[int]]:
+    """The instants of all chunks, which increase, piece by piece. Grids that go on in the next chunk become one."""
+    stepped = [(item.t.L, item.n.N - 1) for item in ordered if item.t]
+    steps = iter(_parsed(_bare([text for text, _ in stepped], [count for _, count in stepped])))
     pieces: list[range | list[int]] = [range(0)]
     last_us = -1
     for item, start_us in zip(ordered, starts_us, strict=True):
@@ -130,7 +135,7 @@ def _times(ordered: Sequence[Listed], starts_us: Sequence[int], lists: Iterator[
         if start_us <= last_us or (step_us <= 0 and count > 1 and not item.t):
             raise _NotSimple
         if item.t:
-            pieces.append(times_of(start_us, step_us, cast(list[int], next(lists)), count))
+            pieces.append(times_of(start_us, step_us, cast(list[int], next(steps)), count))
         elif count == 1:
             pieces.append([start_us])
         elif isinstance(last, range) and (start_us, step_us) == (last.stop, last.step):
@@ -138,7 +143,7 @@ def _times(ordered: Sequence[Listed], starts_us: Sequence[int], lists: Iterator[
         else:
             pieces.append(range(start_us, start_us + count * step_us, step_us))
         last_us = pieces[-1][-1]
-    return [*chain.from_iterable(pieces)] if len(pieces) > 2 else list(pieces[1])
+    return pieces[1:]
 
 
 def _arrivals(

@@ -73,31 +73,40 @@ _get_decoder = msgspec.json.Decoder(_Get, strict=False)
 
 def decode_query(raw: bytes) -> Decoded:
     """The chunks of a Query's answer. Raises Corrupt where one contradicts itself."""
-    plain = _plain(raw)
-    try:
-        answer = _query_decoder.decode(raw)
-    except msgspec.ValidationError:
-        items = plain()
-        following = msgspec.json.decode(raw).get("LastEvaluatedKey")
-        return Decoded(list(map(decode_item, items)), following, None, lambda: sum(map(item_size, items)))
-    told = answer.ConsumedCapacity.CapacityUnits if answer.ConsumedCapacity else None
-    chunks = _chunks(answer.Items, plain)
-    return Decoded(chunks, answer.LastEvaluatedKey, told, lambda: _weight(answer.Items, plain))
+    return _decoded(raw, _listed(raw))
 
 
 def decode_readings(raw: bytes) -> Readings:
     """The runs of a Query's answer, for `merge`. Raises Corrupt where a chunk contradicts itself."""
-    try:
-        answer = _query_decoder.decode(raw)
-    except msgspec.ValidationError:
-        answer = None
+    answer = _listed(raw)
     run = join(answer.Items) if answer and answer.Items else None
     if answer is None or run is None:
-        chunks, following, told, weigh = decode_query(raw)
+        chunks, following, told, weigh = _decoded(raw, answer)
         return Readings([chunk.run for chunk in chunks], len(chunks), following, told, weigh)
-    told = answer.ConsumedCapacity.CapacityUnits if answer.ConsumedCapacity else None
     weigh = partial(_weight, answer.Items, _plain(raw))
-    return Readings([run], len(answer.Items), answer.LastEvaluatedKey, told, weigh)
+    return Readings([run], len(answer.Items), answer.LastEvaluatedKey, _told(answer), weigh)
+
+
+def _listed(raw: bytes) -> _Query | None:
+    """The answer if its items look like chunks of lists, as far as is looked; else None."""
+    try:
+        return _query_decoder.decode(raw)
+    except msgspec.ValidationError:
+        return None
+
+
+def _decoded(raw: bytes, answer: _Query | None) -> Decoded:
+    plain = _plain(raw)
+    if answer is None:
+        items = plain()
+        following = msgspec.json.decode(raw).get("LastEvaluatedKey")
+        return Decoded(list(map(decode_item, items)), following, None, lambda: sum(map(item_size, items)))
+    chunks = _chunks(answer.Items, plain)
+    return Decoded(chunks, answer.LastEvaluatedKey, _told(answer), lambda: _weight(answer.Items, plain))
+
+
+def _told(answer: _Query) -> float | None:
+    return answer.ConsumedCapacity.CapacityUnits if answer.ConsumedCapacity else None
 
 
 def _plain(raw: bytes) -> Callable[[], Items]:

@@ -130,6 +130,11 @@ def test_chunks_that_follow_one_another_are_one_run(kind_of, separators):
     assert check(items_of(runs), separators) == 1
 
 
+def test_so_are_chunks_of_which_one_lacks_values():
+    runs = [minute(0, {"a": "numbers", "b": "whole"}), minute(1, {"b": "holes", "a": "whole"})]
+    assert check(items_of(runs)) == 1
+
+
 def test_so_are_chunks_of_different_arrivals_whose_arrivals_are_kept():
     runs = [minute(place, {"a": "numbers", "b": "whole"}, arrival_ms=place) for place in (2, 0, 1)]
     items = items_of(runs)
@@ -170,13 +175,12 @@ def test_the_last_instant_counts_not_only_the_first_of_each():
     assert check(items_of(runs)) == 3
 
 
-def test_other_metrics_and_missing_values_stay_apart():
-    assert check(items_of([minute(0, {"a": "numbers"}), minute(1, {"b": "numbers"})])) == 2
-    assert check(items_of([minute(0, {"a": "numbers"}), minute(1, {"a": "numbers", "b": "text"})])) == 2
-    assert (
-        check(items_of([minute(0, {"a": "numbers", "b": "whole"}), minute(1, {"b": "holes", "a": "whole"})]))
-        == 2
-    )
+def test_other_metrics_missing_instants_and_texts_stay_apart():
+    plain = minute(0, {"a": "numbers", "b": "whole"})
+    holed = minute(1, {"a": "numbers", "b": "whole"})
+    del holed.ts_us[20], holed.metrics["a"][20], holed.metrics["b"][20]
+    for other in (minute(1, {"b": "numbers"}), minute(1, {"a": "numbers", "b": "mixed"}), holed):
+        assert check(items_of([plain, other])) == 2
 
 
 @pytest.mark.parametrize("text", ["1E+2", "1e2", "1" + "0" * 38, "9" * 20, "5.0"])
