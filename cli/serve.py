@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import socket
 from typing import Annotated
 
 import typer
 
 from cli import options, show
 from cli.target import Target, find
+from ingest.errors import BadInput
 
 LANES = 20
 """Partition keys the API spreads sensors over; as many as its function uses."""
@@ -33,6 +36,7 @@ def serve(
     from lambdas import serve as server
 
     target = find(stack)
+    _check_free(host, port)
     settings.hand_over(_variables(target, stack))
     place = f"http://{host}:{port}"
     show.note(f"Serving {target.table} at {place}  (stop with ^C)")
@@ -70,6 +74,20 @@ def _variables(target: Target, stack: str) -> dict[str, str]:
             "THERMOCLINE_CONTROL_TOKEN": target.local.token,
         }
     return found
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise BadInput where nothing can listen on the address."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        where = (
+            f"--port: {port} is in use on {host}"
+            if taken
+            else f"--host: {host} cannot be listened on ({error.strerror})"
+        )
+        raise BadInput(f"{where}; choose another one.") from error
 
 
 def _is_loopback(host: str) -> bool:

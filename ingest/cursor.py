@@ -14,8 +14,8 @@ from typing import Any, cast
 from ingest.errors import BadInput
 
 VERSION = 1
-MOST_CHARACTERS = 8_192
-"""A longer text is no cursor."""
+MOST_CHARACTERS = 32_768
+"""A longer text is no cursor. The longest there is carries 16 labels of 330 characters."""
 _SIGNATURE_BYTES = 32
 _NEXT = "Ask again without a cursor."
 
@@ -41,9 +41,10 @@ def seal(route: str, asked: Mapping[str, Any], at: Any, key: bytes, expires_s: f
     """
     said = json.dumps(
         {"v": VERSION, "q": _digest(route, asked), "asked": asked, "at": at, "exp": int(expires_s)},
+        ensure_ascii=False,
         separators=(",", ":"),
         sort_keys=True,
-    ).encode()
+    ).encode(errors="surrogatepass")
     return base64.urlsafe_b64encode(_signature(said, key) + said).decode().rstrip("=")
 
 

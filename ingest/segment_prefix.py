@@ -19,8 +19,16 @@ class Share:
     estimated: bool = False
 
 
-def share(read_range: ReadRange, size_bytes: int, footer_bytes: int, prefixes: Sequence[str]) -> Share:
-    """What the sensors take whose ids begin with one of the prefixes (none of which begins with another one).
+def share(
+    read_range: ReadRange,
+    size_bytes: int,
+    footer_bytes: int,
+    prefixes: Sequence[str],
+    *,
+    whole: bool = False,
+) -> Share:
+    """What the sensors take whose ids begin with one of the prefixes (none of which begins with another one); with
+    `whole` those whose ids they are.
 
     Reads the footer, and the row groups that lie across the border of a prefix. What an object holds besides row groups
     (its footer above all) is nobody's. Raises Corrupt.
@@ -30,11 +38,11 @@ def share(read_range: ReadRange, size_bytes: int, footer_bytes: int, prefixes: S
     found = Share()
     for index in range(footer.parquet.num_row_groups):
         low, high = footer.sensors(index)
-        if any(low.startswith(prefix) and high.startswith(prefix) for prefix in prefixes):
+        if any(_within(low, high, prefix, whole=whole) for prefix in prefixes):
             rows = footer.parquet.row_group(index).num_rows
             found = _sum(found, Share(_bytes(footer, index), rows))
         elif any(may_begin_with(low, high, prefix) for prefix in prefixes):
-            found = _sum(found, _part(source, footer, index, prefixes))
+            found = _sum(found, _part(source, footer, index, prefixes, whole=whole))
     return found
 
 
@@ -43,14 +51,21 @@ def may_begin_with(low: str, high: str, prefix: str) -> bool:
     return high >= prefix and (low <= prefix or low.startswith(prefix))
 
 
-def _part(source: Source, footer: Footer, index: int, prefixes: Sequence[str]) -> Share:
+def _within(low: str, high: str, prefix: str, *, whole: bool) -> bool:
+    if whole:
+        return low == high == prefix
+    return low.startswith(prefix) and high.startswith(prefix)
+
+
+def _part(source: Source, footer: Footer, index: int, prefixes: Sequence[str], *, whole: bool) -> Share:
     """What a row group holds of the prefixes, by counting its rows."""
     fetch_groups(source, footer, [index])
     ids: Any = read_table(source, footer, [index], ["sensor_id"]).column("sensor_id")
     rows = total = 0
     for entry in ids.value_counts().to_pylist():
         total += entry["counts"]
-        if str(entry["values"]).startswith(tuple(prefixes)):
+        name = str(entry["values"])
+        if name in prefixes if whole else name.startswith(tuple(prefixes)):
             rows += entry["counts"]
     if not rows:
         return Share()

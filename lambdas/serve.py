@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -24,6 +26,7 @@ SERVICE = "serve_api"
 STOP_WITHIN_S = 1
 """How long requests under way may go on once the server was asked to stop."""
 KEEP_ALIVE_S = 30
+READS_SEGMENTS = "lambdas.api.answers"
 HEAD_MOST_BYTES = 256 * 1024
 """A request's line and headers: enough for the API, not the server, to say what is too long."""
 
@@ -64,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(door: Any, host: str, port: int) -> int:
-    """Serve one application until a signal ends it."""
+    """Serve one application until a signal ends it: 0 then, 1 where the address cannot be listened on."""
     config = uvicorn.Config(
         door,
         host=host,
@@ -79,11 +82,20 @@ def run(door: Any, host: str, port: int) -> int:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_WITHIN_S,
     )
+    threading.Thread(target=_load, name="load", daemon=True).start()
     server = uvicorn.Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _nothing)  # uvicorn raises the signal again once it has stopped
-    server.run()
+    try:
+        server.run()
+    except SystemExit:  # it could not listen, has said so, and leaves with a code of its own
+        return 1
     return 0 if server.started else 1
+
+
+def _load() -> None:
+    """Import what reads segments, which takes longer than an answer, before somebody waits for it."""
+    importlib.import_module(READS_SEGMENTS)
 
 
 def _nothing(*_: object) -> None:

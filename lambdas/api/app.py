@@ -46,6 +46,8 @@ INFLUX = "/api/v2/"
 """Paths that answer errors as InfluxDB does."""
 AS_ASKED = "methodAsAsked"
 """The member of an event that holds the method before HEAD was taken for GET."""
+WHOLE_BYTES = "wholeBytes"
+"""The member of an answer that says how long its body is, also where it is left out."""
 _INFLUX_CODES = {
     400: "invalid",
     401: "unauthorized",
@@ -226,11 +228,15 @@ def built(response: Response[Any], event: BaseProxyEvent) -> Event:
     """An answer in payload format 2.0, finished; without its body where only its head was asked for."""
     accepts = params.header(event, "accept-encoding") or ""
     done = finish(response, request_id(event), accepts)
-    body = b"" if event.raw_event.get(AS_ASKED) == "HEAD" else done.body or ""
+    body = done.body or ""
+    whole_bytes = len(body.encode() if isinstance(body, str) else body)
+    if event.raw_event.get(AS_ASKED) == "HEAD":
+        body = b""
     binary = isinstance(body, bytes) and bool(body)
     return {
         "statusCode": done.status_code,
         "headers": done.headers,
         "body": base64.b64encode(body).decode() if isinstance(body, bytes) else str(body),
         "isBase64Encoded": binary,
+        WHOLE_BYTES: whole_bytes,
     }

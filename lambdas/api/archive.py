@@ -107,7 +107,7 @@ def _list_route(router: Router, services: Services, guard: Guard) -> None:
         fields, headers = page_fields(event, len(page), follow)
         body = {"segments": [shown(one, guard) for one in page], **fields, "totals": _totals(found)}
         if asked.sensor is not None or asked.prefix is not None:
-            body |= _prefix_bytes(services, found, wanted)
+            body |= _prefix_bytes(services, found, wanted, whole=asked.sensor is not None)
         return json_answer(body, headers=headers)
 
 
@@ -201,6 +201,8 @@ def _given(event: BaseProxyEvent, now_us: int) -> Asked:
     if sensor is not None and not is_sensor_id(sensor):
         raise problem("invalid-parameter", "sensor: cannot name a sensor.", "sensor")
     from_us, to_us = found["from"], found["to"]
+    params.check_order(from_us, to_us)
+    params.check_order(found["uploaded_from"], found["uploaded_to"], "uploaded_from", "uploaded_to")
     return Asked(
         max(EARLIEST_US, EARLIEST_US if from_us is None else from_us),
         min(now_us + AHEAD_US, now_us + AHEAD_US if to_us is None else to_us),
@@ -307,8 +309,10 @@ def _totals(segments: Sequence[Segment]) -> dict[str, int]:
     }
 
 
-def _prefix_bytes(services: Services, segments: Sequence[Segment], prefixes: Sequence[str]) -> dict[str, Any]:
-    """The bytes that the sensors of the prefixes take in the segments.
+def _prefix_bytes(
+    services: Services, segments: Sequence[Segment], prefixes: Sequence[str], *, whole: bool
+) -> dict[str, Any]:
+    """The bytes that the sensors of the prefixes (with `whole`: of these ids) take in the segments.
 
     Beyond FOOTERS_MOST objects the rest is taken to hold as large a part of them as those do.
     """
@@ -323,6 +327,7 @@ def _prefix_bytes(services: Services, segments: Sequence[Segment], prefixes: Seq
                 one.size_bytes,
                 one.footer_bytes,
                 prefixes,
+                whole=whole,
             )
         except NotFound:  # compacted since it was listed: its rows are in another one
             return Share(estimated=True)
@@ -333,6 +338,6 @@ def _prefix_bytes(services: Services, segments: Sequence[Segment], prefixes: Seq
         shares = list(pool.map(read, looked_at))
     size_bytes = sum(one.size_bytes for one in shares)
     if rest:
-        whole = sum(one.size_bytes for one in looked_at)
-        size_bytes += size_bytes * sum(one.size_bytes for one in rest) // max(whole, 1)
+        everything = sum(one.size_bytes for one in looked_at)
+        size_bytes += size_bytes * sum(one.size_bytes for one in rest) // max(everything, 1)
     return {"prefix_bytes": size_bytes, "estimated": bool(rest) or any(one.estimated for one in shares)}

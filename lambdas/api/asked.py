@@ -12,6 +12,7 @@ from ingest.plan import Query, check
 from ingest.reading import Span
 from ingest.times import format_duration, parse_duration, parse_time
 from lambdas.api.limits import CURSOR_LIFE_S, LIMIT_DEFAULT, RANGE_MOST_S, WINDOWS_MOST
+from lambdas.api.params import check_order
 from lambdas.api.problems import problem
 
 if TYPE_CHECKING:
@@ -82,10 +83,7 @@ def ask(route: str, given: Mapping[str, Any], sealed: str | None, services: Serv
     now_us = round(services.now_s() * US)
     to_us = now_us if said["to"] is None else parse_time(said["to"], now_us, "to")
     from_us = to_us - _HOUR_US if said["from"] is None else parse_time(said["from"], now_us, "from")
-    if from_us >= to_us:
-        raise problem(
-            "invalid-parameter", "to: must be later than from: the range is half-open, [from, to).", "to"
-        )
+    check_order(from_us, to_us)
     if to_us - from_us > RANGE_MOST_S * US:
         raise problem(
             "range-too-long",

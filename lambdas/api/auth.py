@@ -167,11 +167,14 @@ def scopes_of_claims(claims: dict[str, Any]) -> tuple[Scope, ...]:
     """What a JWT's claims allow: the words of `thermocline` (or of `scope` and `scp`) that are scopes.
 
     API Gateway hands every claim over as text, an array as its items in brackets ("Controlling and managing access to
-    HTTP APIs with JWT authorizers"); words of other applications are passed over.
+    HTTP APIs with JWT authorizers"); words of other applications are passed over. `admin` counts in `thermocline` only:
+    in a scope that several applications share it may mean another one.
     """
     named = claims.get("thermocline")
-    sources = [claims.get("scope"), claims.get("scp")] if named is None else [named]
-    return tuple(dict.fromkeys(scope for source in sources for scope in _words(source)))
+    if named is not None:
+        return tuple(dict.fromkeys(_words(named)))
+    shared = (scope for source in (claims.get("scope"), claims.get("scp")) for scope in _words(source))
+    return tuple(dict.fromkeys(scope for scope in shared if scope.action != "admin"))
 
 
 def _words(source: Any) -> Iterable[Scope]:

@@ -63,8 +63,8 @@ _ANNOUNCED: Mapping[str, schemas.Schema] = {
     "name": {"type": "string", "maxLength": blobs.MOST_NAME, "pattern": schemas.METRIC["pattern"]},
     "size_bytes": {"type": "integer", "minimum": 1, "maximum": blobs.MOST_BLOB_BYTES},
     "sha256": {"type": "string", "pattern": "^[0-9a-fA-F]{64}$"},
-    "content_type": {"type": "string", "maxLength": 200},
-    "ts": {"type": "string", "maxLength": 64, "description": _TIME},
+    "content_type": {"type": ["string", "null"], "maxLength": 200},
+    "ts": {"type": ["string", "null"], "maxLength": 64, "description": _TIME},
 }
 MEMBERS = tuple(_ANNOUNCED)
 ANNOUNCED = schemas.record(_ANNOUNCED, ("content_type", "ts"), additionalProperties=False)

@@ -16,7 +16,7 @@ from aws_lambda_powertools.event_handler.http_resolver import HttpResolverLocal
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from aws_lambda_powertools.utilities.data_classes.common import BaseProxyEvent
 
-from lambdas.api.app import Event, built, in_one_form, route_name
+from lambdas.api.app import WHOLE_BYTES, Event, built, in_one_form, route_name
 from lambdas.api.params import BODY_CHUNKS
 from lambdas.api.problems import problem
 
@@ -59,7 +59,9 @@ class LambdaDoor(APIGatewayHttpResolver):
 
     def _build_response(self, response_builder: ResponseBuilder[Any]) -> Event:
         self._route = route_name(self)
-        return built(cast(Any, response_builder).response, self.current_event)
+        answer = built(cast(Any, response_builder).response, self.current_event)
+        answer.pop(WHOLE_BYTES)  # API Gateway counts by itself
+        return answer
 
 
 class ServerDoor(HttpResolverLocal):
@@ -165,6 +167,6 @@ async def _send(send: Send, answer: Event) -> None:
     raw = base64.b64decode(body) if answer["isBase64Encoded"] else str(body).encode()
     status = int(answer["statusCode"])
     if status >= 200 and status not in (204, 304):
-        headers.append((b"content-length", str(len(raw)).encode()))
+        headers.append((b"content-length", str(answer[WHOLE_BYTES]).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": raw})

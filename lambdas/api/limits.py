@@ -19,6 +19,10 @@ LATEST_MOST = 100
 BODY_MOST_BYTES = 5_000_000
 """A request's body as it is sent. A Lambda invocation takes 6 MB, base64 included ("Lambda quotas"), so a
 body that is not text reaches it only up to some 4.5 MB."""
+DOCUMENT_MOST_BYTES = 1_000_000
+"""The body of a request that describes a sensor or an upload."""
+QUESTION_MOST_BYTES = 100_000
+"""The body of POST /v1/query."""
 INFLATED_MOST_BYTES = 32 * 1024 * 1024
 """A request's body once its Content-Encoding is undone."""
 ANSWER_MOST_BYTES = 5_000_000
@@ -30,5 +34,6 @@ TOKEN_AGE_S = 30
 """For how long a token that was looked up is trusted: a revocation takes effect within this time."""
 LINK_LIFE_S = 900
 """For how long a presigned link can be used."""
-QUERY_STRING_MOST = 16_000
-"""Characters of a request's query string."""
+QUERY_STRING_MOST = 64_000
+"""Characters of a request's query string. API Gateway takes fewer: 10,240 bytes of request line and headers
+together ("Quotas for HTTP APIs"); POST /v1/query has its question in the body."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from aws_lambda_powertools.event_handler.api_gateway import Response, Router
 
-from lambdas.api import docs_page, limits, schemas
+from lambdas.api import VERSION, docs_page, limits, schemas
 from lambdas.api.answer import text_answer
 from lambdas.api.operation import Answer, Operation, operation, operation_of
 from lambdas.api.params import Parameter
@@ -25,7 +24,8 @@ and `next_url`: nothing is cut silently. Errors are problem details (RFC 9457).
 Limits: a page holds {limits.LIMIT_DEFAULT:,} readings unless `limit` says otherwise, at most {limits.LIMIT_MOST:,};
 an answer at most {limits.WINDOWS_MOST:,} windows and {limits.ANSWER_MOST_BYTES:,} bytes; a range at most
 {limits.RANGE_MOST_S // 86_400:,} days; a query at most {limits.QUERY_SENSORS_MOST} sensors; a body at most
-{limits.BODY_MOST_BYTES:,} bytes, {limits.INFLATED_MOST_BYTES:,} once inflated. A cursor lasts
+{limits.BODY_MOST_BYTES:,} bytes, {limits.INFLATED_MOST_BYTES:,} once its `Content-Encoding` is undone; one that
+describes a sensor {limits.DOCUMENT_MOST_BYTES:,}, one that asks a query {limits.QUESTION_MOST_BYTES:,}. A cursor lasts
 {limits.CURSOR_LIFE_S // 3600} h, a link {limits.LINK_LIFE_S // 60} min."""
 TAGS = {
     "readings": "What sensors measured: read, queried, written.",
@@ -91,17 +91,13 @@ def document(declared: Iterable[Declared]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for method, path, one in sorted(declared, key=lambda each: (each[1], _METHODS.index(each[0]))):
         paths.setdefault(path, {})[method.lower()] = _operation(path, one)
-    try:
-        release = version("thermocline")
-    except PackageNotFoundError:
-        release = "unreleased"
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Thermocline",
-            "version": release,
+            "version": VERSION,
             "description": DESCRIPTION,
-            "license": {"name": "MIT"},
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],

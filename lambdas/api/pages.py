@@ -115,7 +115,7 @@ def page(router: Router, content: bytes, content_type: str) -> Response[bytes]:
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache", "Content-Security-Policy": POLICY}
     held = params.header(router.current_event, "if-none-match") or ""
-    if etag in [one.strip().removeprefix("W/") for one in held.split(",")]:
+    if held.strip() == "*" or etag in [one.strip().removeprefix("W/") for one in held.split(",")]:
         return Response(status_code=304, content_type=None, body=b"", headers=dict(headers))
     return bytes_answer(content, content_type, headers=headers)
 

@@ -10,6 +10,8 @@ from aws_lambda_powertools.utilities.data_classes.common import BaseProxyEvent
 from lambdas.api import params
 from lambdas.api.paths import PATH_AS_SENT
 
+_CARRIED = ("cursor", "from", "to", "metric", "agg", "label")
+
 
 def page_fields(
     event: BaseProxyEvent, count: int, next_text: str | None
@@ -21,11 +23,11 @@ def page_fields(
 
 
 def next_url(event: BaseProxyEvent, next_text: str) -> str:
-    """The request again, relative to the server, with the cursor in place of the range it carries."""
+    """The request again, relative to the server, with the cursor in place of the range and the lists it carries."""
     kept = [
         (name, value)
         for name, values in params.query(event).items()
-        if name not in ("cursor", "from", "to")
+        if name not in _CARRIED
         for value in values
     ]
     path = str(event.raw_event.get(PATH_AS_SENT) or event.raw_event["rawPath"])

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote
 
 from aws_lambda_powertools.utilities.data_classes.common import BaseProxyEvent
 
+from ingest.cursor import MOST_CHARACTERS
 from ingest.reading import SENSOR_ID_PATTERN, is_sensor_id
 from ingest.times import parse_duration, parse_time
 from lambdas.api import limits
@@ -102,12 +103,19 @@ def text(
 
 
 def texts(
-    name: str, text: str, *, most: int = 100, pattern: str | None = None, characters: int = 256
+    name: str,
+    text: str,
+    *,
+    most: int = 100,
+    pattern: str | None = None,
+    characters: int = 256,
+    commas: bool = True,
 ) -> Parameter[list[str]]:
-    """Texts, by repeating the parameter or with commas between them, each once; `pattern` is documented alone."""
+    """Texts, by repeating the parameter or, with `commas`, with commas between them, each once; `pattern` is
+    documented alone."""
 
     def read(given: list[str]) -> list[str]:
-        words = [word for one in given for word in one.split(",") if word]
+        words = [word for one in given for word in (one.split(",") if commas else [one]) if word]
         if len(words) > most:
             raise ValueError(f"{len(words)} of them are too many; give at most {most}.")
         return list(dict.fromkeys(_bounded(word, characters) for word in words))
@@ -177,7 +185,7 @@ LIST_LIMIT = integer(
 CURSOR = text(
     "cursor",
     "Goes on where a page ended: its `next`. What shaped that page is carried along and need not be repeated.",
-    most=8_192,
+    most=MOST_CHARACTERS,
     schema={"pattern": "^[A-Za-z0-9_-]+$"},
 )
 _TIME_TEXT = "RFC 3339, a date, epoch digits, `now`, or a duration before now such as `-1h`."
@@ -189,6 +197,16 @@ def instant(event: BaseProxyEvent, parameter: Parameter[str | None], now_us: int
     """The instant (µs) that a parameter means; None where it is not given. Raises BadInput naming it."""
     given = parameter.of(event)
     return None if given is None else parse_time(given, now_us, parameter.name)
+
+
+def check_order(start_us: int | None, end_us: int | None, start: str = "from", end: str = "to") -> None:
+    """Raise Problem where both ends of a range are stated and it is empty."""
+    if start_us is not None and end_us is not None and start_us >= end_us:
+        raise problem(
+            "invalid-parameter",
+            f"{end}: must be later than {start}: the range is half-open, [{start}, {end}).",
+            end,
+        )
 
 
 def duration(event: BaseProxyEvent, parameter: Parameter[str | None]) -> int | None:
@@ -284,7 +302,7 @@ def _too_large(most_bytes: int) -> Exception:
     )
 
 
-def body_json(event: BaseProxyEvent, most_bytes: int = 1_000_000) -> dict[str, Any]:
+def body_json(event: BaseProxyEvent, most_bytes: int = limits.DOCUMENT_MOST_BYTES) -> dict[str, Any]:
     """The body as a JSON object. Raises Problem where it is none."""
     raw = body_bytes(event, most_bytes)
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from aws_lambda_powertools.event_handler.api_gateway import Response, Router
 
+from ingest.cursor import MOST_CHARACTERS
 from ingest.errors import BadInput
 from ingest.reading import is_metric_name, is_sensor_id
 from lambdas.api import params
@@ -19,7 +20,7 @@ from lambdas.api import reading_schemas as schemas
 from lambdas.api.answer import JSON_TYPE, text_answer
 from lambdas.api.asked import Asked, ask, sources_of
 from lambdas.api.auth import Guard
-from lambdas.api.limits import ANSWER_MOST_BYTES, LIMIT_MOST, QUERY_SENSORS_MOST
+from lambdas.api.limits import ANSWER_MOST_BYTES, LIMIT_MOST, QUERY_SENSORS_MOST, QUESTION_MOST_BYTES
 from lambdas.api.operation import Answer, Body, operation
 from lambdas.api.problems import problem
 from lambdas.api.sensor_list import readable
@@ -34,7 +35,6 @@ AT_ONCE = 4
 """How many sensors are read at the same time; each may hold a page."""
 PATIENCE_S = 15.0
 """After this no further sensors are begun: the answer ends, and says so."""
-_BODY_MOST_BYTES = 100_000
 _NAMES = {"metrics": "metric"}
 """Members that are called otherwise here than in a query string."""
 _CHOICES = {
@@ -74,7 +74,7 @@ def routes(services: Services, guard: Guard) -> Router:
         example="/v1/query",
     )
     def query() -> Response[str]:
-        body = params.body_json(router.current_event, _BODY_MOST_BYTES)
+        body = params.body_json(router.current_event, QUESTION_MOST_BYTES)
         given = stated(body)
         named: list[str] = given.pop("sensors", [])
         for sensor_id in named:
@@ -126,7 +126,7 @@ def _member(name: str, value: Any) -> Any:
             raise _wrong(name, "must be true or false")
     elif name in ("from", "to") and type(value) is int and 0 <= value <= 10**19:
         return str(value)
-    elif not isinstance(value, str) or len(value) > (8_192 if name == "cursor" else 128):
+    elif not isinstance(value, str) or len(value) > (MOST_CHARACTERS if name == "cursor" else 128):
         raise _wrong(name, "must be a text, and not so long")
     return value
 
@@ -176,6 +176,10 @@ def _answer(asked: Asked, named: Sequence[str], services: Services, guard: Guard
     from ingest.query import Cost
 
     first, at = asked.at or ("", None)
+    if first and not guard.readable(
+        first
+    ):  # the position is that sensor's, and of no use for the one behind it
+        at = None
     sensors = _following(asked, named, first, services, guard)
     made = _Answer(asked.limit, Cost(), ANSWER_MOST_BYTES - 20_000)
     began_s = services.clock()

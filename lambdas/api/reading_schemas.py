@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ingest import cursor
 from lambdas.api import limits
 from lambdas.api.schemas import (
     FLAG,
@@ -84,7 +85,7 @@ QUESTION: Schema = {
         "order": {"enum": ["asc", "desc"]},
         "shape": {"enum": ["rows", "columns"]},
         "tiers": FLAG,
-        "cursor": {"type": "string", "maxLength": 8192},
+        "cursor": {"type": "string", "maxLength": cursor.MOST_CHARACTERS},
     },
     "additionalProperties": False,
 }

@@ -140,6 +140,7 @@ def _asked(event: BaseProxyEvent, services: Services) -> tuple[Asked, tuple[str,
     """What the list is to hold, and the place behind which it begins."""
     now_us = int(services.now_s() * US)
     from_us, to_us = params.instant(event, FROM, now_us), params.instant(event, TO, now_us)
+    params.check_order(from_us, to_us)
     last_us = now_us + 86_400 * US if to_us is None else min(to_us, now_us + 2 * 86_400 * US)
     first_us = last_us - DAYS_DEFAULT * 86_400 * US if from_us is None else max(from_us, EARLIEST_US)
     asked = Asked(_date(first_us), _date(last_us), REASON.of(event), ORDER.of(event))

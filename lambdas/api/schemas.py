@@ -100,6 +100,10 @@ _CHANGEABLE: Mapping[str, Schema] = {
 }
 _VERSION: Schema = {"type": "integer", "minimum": 1}
 SENSOR = record({"sensor_id": SENSOR_ID, **_CHANGEABLE, "version": _VERSION, "first_seen": TIME})
+SENSOR_CHANGED = record(
+    SENSOR["properties"],
+    optional=tuple(name for name in SENSOR["properties"] if name not in ("sensor_id", "version")),
+)
 LATEST = record({"sensor_id": SENSOR_ID, "timestamp": TIME, "metrics": METRICS})
 LISTED_SENSOR = record(
     {
@@ -229,7 +233,14 @@ STATUS = record(
                 }
             )
         ),
-        "estimated_month_usd": nullable(record({"write_units": NUMBER, "basis": TEXT})),
+        "estimated_month_usd": nullable(
+            record(
+                {
+                    "write_units": nullable(NUMBER),
+                    "basis": {**TEXT, "description": "How it was reckoned, or why it is null."},
+                }
+            )
+        ),
         "health": {"type": ["object", "null"]},
     }
 )

@@ -39,6 +39,7 @@ LABEL = texts(
     "Only sensors with this label, `name:text`; may be repeated, all must fit.",
     most=16,
     characters=330,
+    commas=False,
 )
 WITH_LATEST = flag("latest", f"Add each sensor's newest reading; the page then holds at most {LATEST_MOST}.")
 

@@ -117,7 +117,7 @@ def _change_routes(router: Router, services: Services, guard: Guard) -> None:
             raise conflict(error, guard, name, asked=version is not None) from error
         except NotFound as error:
             raise unknown_sensor(name) from error
-        return _shown(stored, 201 if version is None else 200)
+        return _shown(stored, 201 if version is None else 200)  # holds nothing but what was sent
 
     @cast(Any, router).patch("/v1/sensors/<sensor_id>")
     @operation(
@@ -128,13 +128,20 @@ def _change_routes(router: Router, services: Services, guard: Guard) -> None:
         needs="write",
         parameters=(SENSOR_ID, IF_MATCH),
         body=_PATCH,
-        answers={200: changed},
+        answers={
+            200: Answer(
+                "The sensor as it is now; all of it to those who may read it.",
+                schemas.SENSOR_CHANGED,
+                headers=_ETAG,
+            )
+        },
         problems=refused,
         example="/v1/sensors/site1%2Fboiler",
     )
     def change_sensor(sensor_id: str) -> Response[str]:
         name, body, version = _change(router, guard, sensor_id, services)
-        return _shown(_patched(services.registry, guard, name, body, version))
+        stored = _patched(services.registry, guard, name, body, version)
+        return _shown(stored) if guard.readable(name) else _changed(stored)
 
 
 def _patched(
@@ -214,6 +221,12 @@ def unknown_sensor(name: str) -> Problem:
     return problem(
         "unknown-sensor", f"Sensor {name} is not registered. GET /v1/sensors lists those that are."
     )
+
+
+def _changed(sensor: Sensor) -> Response[str]:
+    """What those are told of a change who may not read what others said of the sensor."""
+    told = {"sensor_id": sensor.sensor_id, "version": sensor.version}
+    return json_answer(told, headers={"ETag": f'"{sensor.version}"'})
 
 
 def _shown(sensor: Sensor, status: int = 200) -> Response[str]:

@@ -16,6 +16,8 @@ from lambdas._door import NAMESPACE
 
 DAY_S = 86_400
 MONTH_S = 30 * DAY_S
+ENOUGH_S = 600
+"""What was counted for a shorter time says nothing of a month."""
 PATIENCE_S = 5.0
 ONCE = {"mode": "standard", "total_max_attempts": 1}
 METRICS = {
@@ -95,7 +97,7 @@ def vitals(
 ) -> dict[str, Any]:
     """The members that GET /v1/status adds, from what was counted over that many seconds since then.
 
-    `write_unit_usd` is the price of a million; a month has 30 days.
+    `write_unit_usd` is the price of a million; a month has 30 days, and is told once ENOUGH_S were counted.
     """
     readings, units = counted.get("readings"), counted.get("write_units")
     if readings is None or units is None:
@@ -103,8 +105,13 @@ def vitals(
     counters: dict[str, Any] = {name: _whole(counted.get(name)) for name in METRICS}
     counters["readings_per_write_unit"] = round(readings / units, 2) if units else None
     counters["since"] = None if since_s is None else format_time(int(since_s) * 1_000_000)
-    estimate = None
-    if write_unit_usd is not None and seconds:
+    estimate: dict[str, Any] | None = None
+    if write_unit_usd is not None and seconds and seconds < ENOUGH_S:
+        basis = (
+            f"not known yet: counted for {seconds / 60:.0f} min; a month is told from {ENOUGH_S // 60} min on"
+        )
+        estimate = {"write_units": None, "basis": basis}
+    elif write_unit_usd is not None and seconds:
         month = units * MONTH_S / seconds / 1e6 * write_unit_usd
         basis = f"{_whole(units)} write units in {seconds / 3600:.1f} h, at {write_unit_usd:g} USD a million"
         estimate = {"write_units": round(month, 2), "basis": basis}

@@ -36,8 +36,8 @@ function query(parameters = {}) {
 }
 
 async function call(method, path, body, signal, what) {
-  const headers = { Accept: "application/json" };
-  if (token) headers.Authorization = "Bearer " + token;
+  const headers = { Accept: "application/json" }, used = token;
+  if (used) headers.Authorization = "Bearer " + used;
   if (body) headers["Content-Type"] = "application/json";
   let answer;
   try {
@@ -53,7 +53,8 @@ async function call(method, path, body, signal, what) {
   }
   if (!answer.ok) {
     const problem = new Problem(answer.status, found.title || `The API answered ${answer.status}`, found.detail || found.message || "", found.errors);
-    if (answer.status === 401) events.dispatchEvent(new CustomEvent("unauthorized", { detail: problem }));
+    // An answer to the token before this one says nothing of this one.
+    if (answer.status === 401 && used === token) events.dispatchEvent(new CustomEvent("unauthorized", { detail: problem }));
     throw problem;
   }
   if (found.cost && what) {

@@ -121,6 +121,7 @@ onChange((changed) => {
 sensors.start((listed) => {
   title();
   banner(null);
+  explore.noticed();
   if (state.sensors.length || !listed.length || state.filter) return;
   const first = listed.find((sensor) => sensor.latest) || listed[0];
   set({ sensors: [first.sensor_id] });

@@ -1,7 +1,7 @@
 // The chart itself: uPlot with bands, axes by unit, gestures, and the ribbon of tiers under it. It asks for nothing.
 
 import { lonely, lowerBound } from "./series.js";
-import { $, clock, dayMonth, h, monthYear, parts, plain, value } from "./text.js";
+import { $, clock, dayMonth, h, monthYear, parts, plain, value, zone } from "./text.js";
 
 const uPlot = globalThis.uPlot;
 const LEFT = 58, RIGHT = 52, NO_AXIS = 14, SLIM = 46;
@@ -38,7 +38,7 @@ export class Chart {
     this.place();
   }
 
-  clear() { this.plot?.destroy(); this.plot = null; this.shape = ""; this.box.replaceChildren(); }
+  clear() { this.plot?.destroy(); this.plot = null; this.fingers = null; this.shape = ""; this.box.replaceChildren(); }
   again() { this.shape = ""; }
 
   make(lines, data, banded, shape) {
@@ -57,6 +57,7 @@ export class Chart {
       width: this.width, height: this.height, series, bands,
       scales: { x: { time: true, range: () => this.view } },
       axes: this.axes(lines),
+      tzDate: (ts) => (zone.utc ? uPlot.tzDate(new Date(ts * 1e3), "Etc/UTC") : new Date(ts * 1e3)),
       legend: { show: false },
       padding: [10, null, null, null],
       cursor: {
@@ -145,7 +146,7 @@ export class Chart {
     this.gestures.abort();
     this.gestures = new AbortController();
     const options = { signal: this.gestures.signal };
-    const fingers = new Map();
+    const fingers = (this.fingers = new Map());
     let start = null;
     const begin = () => { start = { view: [...this.view], at: [...fingers.values()] }; };
     over.addEventListener("pointerdown", (event) => {
@@ -182,6 +183,9 @@ export class Chart {
       }
     }, { passive: false, ...options });
   }
+
+  /** Whether a finger is on it, which a new chart would lose. */
+  get held() { return this.fingers?.size > 0; }
 
   move(from, to) {
     if (!(to - from >= LEAST_SPAN_S && to - from <= MOST_SPAN_S)) return;

@@ -16,7 +16,7 @@ const MOST_LINES = 12, FIRST_METRICS = 2;
 
 let chart, kept = new Map(), loaded = null, lines = [], data = [[]], cursor = null;
 let request = null, timer = 0, failures = 0, failedAt = 0, paused = false, loadedAt = 0, dead = null;
-let sumsNow = [];
+let sumsNow = [], chipped = "", shownLast = [];
 const back = [], rates = new Map();
 
 const isLive = () => state.from == null;
@@ -72,7 +72,8 @@ async function load() {
   schedule();
 }
 
-async function fetchAll(from, to, everyS, signal) {
+/** `settled`: readings do not fit one answer, so windows they stay, however few they seem to hold. */
+async function fetchAll(from, to, everyS, signal, settled = false) {
   const metrics = metricsShown();
   const fresh = new Map(state.sensors.map((id) => [id, new Kept()]));
   if (!metrics.length) { kept = fresh; loaded = { from, to, everyS, whole: true, answer: null }; return; }
@@ -81,7 +82,7 @@ async function fetchAll(from, to, everyS, signal) {
   if (!everyS && answer.truncated && state.detail === "auto") {
     const [start, end] = spanNow();
     for (const id of state.sensors) rates.set(id, Infinity);
-    await fetchAll(from, to, everyFor(end - start, chart.pixels), signal);
+    await fetchAll(from, to, everyFor(end - start, chart.pixels), signal, true);
     return;
   }
   let hot = 0, cold = 0;
@@ -96,7 +97,7 @@ async function fetchAll(from, to, everyS, signal) {
   }
   for (const [id, one] of fresh) rates.set(id, rate(one, everyS, to - from));
   const total = Math.max(0, ...[...fresh.values()].map((one) => counted(one, everyS)));
-  if (everyS && state.detail === "auto" && total > 0 && total <= MOST_RAW / 2) { await fetchAll(from, to, 0, signal); return; }
+  if (everyS && !settled && state.detail === "auto" && total > 0 && total <= MOST_RAW / 2) { await fetchAll(from, to, 0, signal); return; }
   kept = fresh;
   loaded = { from, to, everyS, whole: !answer.next, hot, cold, answer, key: JSON.stringify([state.sensors, metrics, state.detail]) };
 }
@@ -186,9 +187,9 @@ function offered() {
   for (const id of state.sensors) {
     const found = known(id);
     for (const name of Object.keys(found?.units || {})) names.add(name);
-    for (const [name, last] of Object.entries(found?.latest?.metrics || {})) {
+    for (const [name, isOne] of Object.entries(found?.metrics || {})) {
       names.add(name);
-      if (isNumber(last) && !numeric.includes(name)) numeric.push(name);
+      if (isOne && !numeric.includes(name)) numeric.push(name);
     }
     for (const name of kept.get(id)?.metrics || []) names.add(name);
   }
@@ -201,9 +202,18 @@ function metricsShown() {
   return (numeric.length ? numeric : names).slice(0, FIRST_METRICS);
 }
 
+/** The list was read: metrics that came since the last answer are offered, and charted where they are chosen here. */
+export function noticed() {
+  if (!loaded || JSON.stringify(offered()) === chipped) return;
+  const before = JSON.stringify(shownLast);
+  chips();
+  if (JSON.stringify(metricsShown()) !== before && state.view === "chart" && !paused && !chart.held) load();
+}
+
 function chips() {
   const { names, numeric } = offered();
-  const shown = metricsShown();
+  const shown = (shownLast = metricsShown());
+  chipped = JSON.stringify({ names, numeric });
   const toggle = (name) => {
     const rest = shown.filter((one) => one !== name);
     set({ metrics: rest.length === shown.length ? [...shown, name] : rest });
@@ -358,7 +368,11 @@ function rangeChanged() {
   $("back").disabled = !back.length;
   pill();
   marks();
-  waiting = setTimeout(() => { if (!isLive() && covered(from, to)) { legend(); answerText(); } else load(); }, 120);
+  const settle = () => {
+    if (chart.held) { waiting = setTimeout(settle, 120); return; }
+    if (!isLive() && covered(from, to)) { legend(); answerText(); } else load();
+  };
+  waiting = setTimeout(settle, 120);
 }
 
 export function pan(share) { const [from, to] = chart.view; const by = (to - from) * share; moved(from + by, to + by); }
@@ -375,9 +389,14 @@ export function pause() {
 }
 
 function fillInputs(from, to) {
+  const form = $("span-form"); // while somebody writes there nothing is written over it
+  if (form.contains(document.activeElement) && form.dataset.written) return;
+  delete form.dataset.written;
   for (const [id, seconds, live] of [["from", from, "-" + state.range], ["to", to, "now"]]) {
     const input = $(id);
-    if (document.activeElement !== input) { input.value = isLive() ? live : instant(Math.round(seconds * 1000), false); input.removeAttribute("aria-invalid"); }
+    if (document.activeElement === input) continue;
+    input.value = isLive() ? live : instant(Math.round(seconds * 1000), false);
+    input.removeAttribute("aria-invalid");
   }
 }
 
@@ -398,16 +417,18 @@ export function start() {
   $("detail").addEventListener("change", () => set({ detail: $("detail").value }));
   $("back").addEventListener("click", comeBack);
   $("live").addEventListener("click", pause);
+  $("span-form").addEventListener("input", () => { $("span-form").dataset.written = "yes"; });
   $("span-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const from = moment($("from").value, now()), to = moment($("to").value, now());
     const late = from != null && to != null && from >= to;
     for (const [id, wrong] of [["from", from == null || late], ["to", to == null]]) wrong ? $(id).setAttribute("aria-invalid", "true") : $(id).removeAttribute("aria-invalid");
     if (from == null || to == null || late) return;
+    $("plot-box").focus();
     const relative = /^-(\S+)$/.exec($("from").value.trim());
     if (relative && $("to").value.trim() === "now") set({ range: relative[1], from: null, to: null });
     else go(from, to);
-    $("plot-box").focus();
+    fillInputs(...spanNow());
   });
   onChange((changed) => {
     if (["sensors", "metrics", "detail"].some((name) => changed.has(name))) {

@@ -1,28 +1,43 @@
 // The list of sensors: last value, age, sparkline, stale badge, filter, and which of them are charted.
 
-import { get, now, post } from "./api.js";
+import { get, hasToken, now, post } from "./api.js";
 import { MOST_SENSORS, onChange, set, state } from "./state.js";
 import { $, age, foreign, h, instant, iso, length, plain, value } from "./text.js";
 
 const PAGE = 50;
-const LATEST_EVERY_MS = 10_000, SPARK_EVERY_MS = 60_000;
+const LATEST_EVERY_MS = 10_000, SPARK_EVERY_MS = 60_000, ABOUT_EVERY_MS = 25_000;
 const SPARK_SPAN_MS = 3600_000, SPARK_WINDOW = "1m";
 const STALE_STEPS = 5, STALE_LEAST_S = 60, STALE_UNKNOWN_S = 900;
 
 const entries = new Map(); // sensor id -> {sensor, node, step}
-const seen = new Map(); // sensor id -> {sensor}: also those that are charted and not listed
-let next = null, pages = 1, request = null, sparkedAt = 0, announce = () => {}, note = "";
+const seen = new Map(); // sensor id -> sensor, and what metrics it has: also those that are charted and not listed
+const asked = new Map(); // sensor id -> when it was asked about alone
+let next = null, pages = 1, request = null, reading = false, sparkedAt = 0, announce = () => {}, note = "";
 
 export const isNumber = (given) => typeof given === "number" || typeof given === "boolean";
 
-/** What is known of a sensor: names, units, last values. Asks once for one that is not listed. */
+/** Keep what an answer says of a sensor. What it sent before stays known: not every reading holds every metric. */
+function keep(sensor) {
+  const old = seen.get(sensor.sensor_id);
+  if (old?.latest && (!sensor.latest || Date.parse(old.latest.timestamp) > Date.parse(sensor.latest.timestamp))) sensor.latest = old.latest;
+  sensor.metrics = { ...old?.metrics };
+  remember(sensor);
+  seen.set(sensor.sensor_id, sensor);
+  return sensor;
+}
+
+/** `metrics` says of each metric ever seen whether it held a number. */
+function remember(sensor) {
+  for (const [name, last] of Object.entries(sensor.latest?.metrics || {})) sensor.metrics[name] = isNumber(last);
+}
+
+/** What is known of a sensor: names, units, last values. One that is not listed is asked about, now and then again. */
 export async function about(id) {
-  if (seen.has(id)) return seen.get(id);
+  if (seen.has(id) && (entries.has(id) || Date.now() - asked.get(id) < ABOUT_EVERY_MS)) return seen.get(id);
+  asked.set(id, Date.now());
   // Ids are sorted: the first one that begins with this id is this id, if it is registered.
   const [sensor] = (await get("v1/sensors", { prefix: id, limit: 1, latest: "true" })).sensors;
-  const found = sensor?.sensor_id === id ? sensor : { sensor_id: id, latest: null };
-  if (!seen.has(id)) seen.set(id, found);
-  return seen.get(id);
+  return keep(sensor?.sensor_id === id ? sensor : { sensor_id: id, latest: null });
 }
 
 export const known = (id) => seen.get(id);
@@ -34,6 +49,7 @@ export function noteLatest(id, timestampMs, metrics) {
   const sensor = seen.get(id);
   if (!sensor || (sensor.latest && Date.parse(sensor.latest.timestamp) > timestampMs)) return;
   sensor.latest = { timestamp: iso(timestampMs), metrics: { ...(sensor.latest?.metrics || {}), ...metrics } };
+  remember(sensor);
   const entry = entries.get(id);
   if (entry) fill(entry);
 }
@@ -54,6 +70,7 @@ export async function refresh(fresh = false) {
   const mine = (request = new AbortController());
   if (fresh) { pages = 1; $("sensor-list").setAttribute("aria-busy", "true"); if (!entries.size) skeleton(); }
   const found = [];
+  reading = true;
   try {
     let cursor = null;
     for (let page = 0; page < pages; page++) {
@@ -71,6 +88,8 @@ export async function refresh(fresh = false) {
     showMore();
     if (!entries.size) $("sensor-list").replaceChildren();
     throw error;
+  } finally {
+    if (request === mine) reading = false;
   }
   show(found);
   if (fresh || Date.now() - sparkedAt > SPARK_EVERY_MS) sparks(found, mine.signal);
@@ -87,10 +106,7 @@ function show(sensors) {
   const before = document.activeElement?.dataset?.id;
   const nodes = sensors.map((sensor) => {
     const entry = entries.get(sensor.sensor_id) || { node: row(sensor.sensor_id), step: null };
-    const old = seen.get(sensor.sensor_id);
-    if (old?.latest && (!sensor.latest || old.latest.timestamp > sensor.latest.timestamp)) sensor.latest = old.latest;
-    entry.sensor = sensor;
-    seen.set(sensor.sensor_id, sensor);
+    entry.sensor = keep(sensor);
     entries.set(sensor.sensor_id, entry);
     fill(entry);
     return entry.node;
@@ -247,5 +263,5 @@ export function start(listed) {
     if (changed.has("metrics")) for (const entry of entries.values()) fill(entry);
   });
   setInterval(() => { if (!document.hidden) for (const entry of entries.values()) tick(entry); }, 1000);
-  setInterval(() => { if (!document.hidden && ["chart", "sensors"].includes(state.view)) refresh().catch(() => {}); }, LATEST_EVERY_MS);
+  setInterval(() => { if (!document.hidden && !reading && hasToken() && ["chart", "sensors"].includes(state.view)) refresh().catch(() => {}); }, LATEST_EVERY_MS);
 }

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -132,16 +133,18 @@ def test_the_state_is_that_of_the_command_line(filled: Cli, api: Caller) -> None
     assert told["segment_rows"] == said["segment_rows"]
     assert told["counters"]["readings"] == said["readings"]
     assert told["counters"]["readings_per_write_unit"] == said["readings_per_write_unit"]
-    assert told["estimated_month_usd"]["write_units"] > 0
+    assert told["estimated_month_usd"]["write_units"] is None
+    assert "from 10 min on" in told["estimated_month_usd"]["basis"]
 
 
-def test_whatever_the_document_allows_is_answered_as_it_says(api: Caller) -> None:
+def test_whatever_the_document_allows_is_answered_as_it_says(api: Caller, tmp_path: Path) -> None:
     """schemathesis: valid and invalid requests to every operation; no server error, no undocumented answer."""
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{api.url}/openapi.json"]
     command += ["-H", f"Authorization: Bearer {api.token}", "--checks", CHECKS, "--mode", "all"]
     command += ["--phases", "examples,coverage,fuzzing", "--max-examples", str(FUZZED), "--workers", "2"]
     command += ["--seed", "1", "--continue-on-failure", "--no-color", "--generation-database", "none"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LIMIT_S)
+    options: Any = {"capture_output": True, "text": True, "timeout": LIMIT_S}
+    done = subprocess.run(command, check=False, cwd=tmp_path, **options)  # it keeps notes where it is started
     assert "FAILURES" not in done.stdout, done.stdout[-8_000:]
     assert done.returncode == 0 or _only_hypothesis_failed(done.stdout), done.stdout[-8_000:]
     counted = re.search(r"([\d,]+) generated, ([\d,]+) passed", done.stdout)
@@ -152,5 +155,8 @@ def test_whatever_the_document_allows_is_answered_as_it_says(api: Caller) -> Non
 
 
 def _only_hypothesis_failed(told: str) -> bool:
-    """Whether the one error is Hypothesis's own: its optimiser may look behind the end of what it shortened."""
-    return told.count("Runtime Error") == told.count("tuple index out of range") > 0
+    """Whether what failed was the generator of requests: its optimiser may look behind the end of what it shortened,
+    and CPython 3.11 may lose count of its recursion while it parses the generator's own source."""
+    errors = [int(found) for found in re.findall(r"Runtime Error: (\d+)", told)]
+    known = sum(map(told.count, ("tuple index out of range", "AST constructor recursion depth mismatch")))
+    return bool(errors) and sum(errors) == known

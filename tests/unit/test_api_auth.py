@@ -308,7 +308,7 @@ def test_claims_become_scopes() -> None:
         Scope("read", "x"),
         Scope("admin"),
     )
-    assert scopes_of_claims({"scope": "openid", "sub": "admin"}) == ()
+    assert scopes_of_claims({"scope": "openid admin", "scp": "admin", "sub": "admin"}) == ()
     assert scopes_of_claims({"thermocline": ["read:"], "scp": 5}) == (Scope("read"),)
 
 

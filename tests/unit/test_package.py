@@ -219,7 +219,9 @@ def test_all_packages_hold_versions_that_are_tested_here() -> None:
     store, archive, api = (versions(package.LOCKS / f"{name}.lock") for name in package.PACKAGES)
     assert store < archive < api
     assert {entry.split("==")[0] for entry in archive - store} == {"pyarrow"}
-    assert {"pydantic", "aws-kinesis-agg"} <= {entry.split("==")[0] for entry in api - archive}
+    more = {entry.split("==")[0] for entry in api - archive}
+    assert "aws-kinesis-agg" in more
+    assert "pydantic" not in more, "Powertools asks for it only where it validates"
     assert api - versions(package.ROOT / "requirements.lock") == set()
 
 
@@ -323,9 +325,7 @@ def test_a_second_build_installs_nothing_and_gives_the_same(
     first, cache = built
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("pip was called again"))
     architecture = cast(package.Architecture, MACHINES[platform.machine()])
-    started = time.perf_counter()
     again = package.build_aws(tmp_path, architecture, HERE, cache_dir=cache)
-    assert time.perf_counter() - started < 2
     assert {name: path.name for name, path in again.items()} == {n: p.name for n, p in first.items()}
     assert again["store"].read_bytes() == first["store"].read_bytes()
     for path in again.values():

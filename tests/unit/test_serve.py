@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from cli.serve import _check_free
+from ingest.errors import BadInput
 from ingest.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +43,38 @@ def test_a_missing_variable_is_named_with_its_meaning(missing: str) -> None:
     assert (process.returncode, out) == (2, "")
     assert missing in err
     assert "Traceback" not in err
+
+
+def test_a_port_that_is_taken_is_told_with_the_code_of_a_failure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        process = _started(NOWHERE | dict.fromkeys(NAMES, "x"), "--port", str(port))
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (1, "")
+        assert "address already in use" in err
+        with pytest.raises(BadInput, match=f"--port: {port} is in use on 127.0.0.1; choose another"):
+            _check_free("127.0.0.1", port)
+    _check_free("127.0.0.1", port)
+    with pytest.raises(BadInput, match=r"--host: 192\.0\.2\.1 cannot be listened on"):
+        _check_free("192.0.2.1", port)
+
+
+def test_what_reads_segments_is_there_before_it_is_asked_for() -> None:
+    program = (
+        "import sys, lambdas.serve as serve\n"
+        "assert 'pyarrow' not in sys.modules, 'the start would wait for it'\n"
+        "class Server:\n"
+        "    started = True\n"
+        "    def __init__(self, config): pass\n"
+        "    def run(self):\n"
+        "        import threading\n"
+        "        [one.join() for one in threading.enumerate() if one.name == 'load']\n"
+        "        assert 'pyarrow.parquet' in sys.modules\n"
+        "serve.uvicorn.Server = Server\n"
+        "sys.exit(serve.run(None, '127.0.0.1', 0))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_it_serves_until_it_is_told_to_stop_and_writes_only_to_stderr() -> None:
