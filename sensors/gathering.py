@@ -11,7 +11,7 @@ from sensors.ends import Ends
 QUIET_LEAST = 10
 """So many messages must wait before silence counts as a sign that the broker's window is full."""
 PROMPT_S = 1.0
-"""A broker whose window was full sends more within this time of an acknowledgement."""
+"""A broker whose window was full sends more within this time of an acknowledgement, or a twentieth of `flush_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Gathering:
         if not self._waiting:
             self._await_flush(now_s)
         if self._freed_s is not None:
-            self._judge_silence(is_the_brokers=now_s - self._freed_s <= PROMPT_S)
+            self._judge_silence(is_the_brokers=now_s - self._freed_s <= min(PROMPT_S, self._flush_s / 20))
         self._last_s = now_s
         self._waiting.append(message)
         self._received_s.append(now_s)
