@@ -120,9 +120,9 @@ def _packed(group: Sequence[tuple[tuple[str, int], int]]) -> bytes:
     """
     ids = np.array([sensor_id.encode() for (sensor_id, _), _ in group])
     rows = ids.view(np.uint8).reshape(len(group), ids.itemsize)
-    rows[1:] -= rows[:-1].copy()
+    rows[1:] -= rows[:-1]
     steps = np.array([bucket_s // _MINUTE_S for (_, bucket_s), _ in group], "<i4")
-    steps[1:] -= steps[:-1].copy()
+    steps[1:] -= steps[:-1]
     counts = np.array([count for _, count in group], "<u4")
     whole = b"".join([_HEAD.pack(*rows.shape), rows.T.tobytes(), steps.tobytes(), counts.tobytes()])
     return bytes([SECOND_FORM]) + zlib.compress(whole)

@@ -261,6 +261,13 @@ def test_a_stream_has_as_many_shards_as_its_bytes_and_records_need():
     assert too_few.shards == 1 < too_few.shards_needed
 
 
+def test_a_bound_cuts_a_run_between_two_messages_as_often_as_it_falls_there():
+    """Five messages of a minute: four gaps of which the hour's end is one, once in sixty minutes each."""
+    assert sum(count for _, count in pieces(300, 1.0, 3_600, 60)) == pytest.approx(1 + 4 / 60)
+    assert sum(count for _, count in pieces(300, 1.0, 3_600)) == pytest.approx(1 + 299 / 3_600)
+    assert pieces(300, 1.0, 3_600, 300) == [(300, 1.0)]
+
+
 @given(st.integers(1, 400), st.sampled_from([10, 60, 300, 3_600]), st.sampled_from([3_600, 86_400]))
 def test_pieces_of_whole_messages_hold_every_reading_and_are_cut_only_between_them(
     messages: int, uncut: int, bucket_s: int
