@@ -52,13 +52,7 @@ def encode_manifests(
     `period` is what the writer goes by: another one may be in force by now, and here the archiver is to
     learn when the chunks expire.
     """
-    parts: dict[tuple[str, int], int] = {}
-    for key in chunks:
-        sensor_id, bucket_s, _, part = keys.parse_chunk_key(key)
-        entry = sensor_id, bucket_s
-        if part >= parts.get(entry, 0):
-            parts[entry] = part + 1
-    entries = iter(sorted(parts.items()))
+    entries = iter(sorted(keys.chunk_parts(chunks).items()))
     times = {"written": written_s, "bucket": period.bucket_s, "hot": period.hot_retention_s}
     told = ",".join([f'"{name}":{{"N":"{number}"}}' for name, number in times.items()])
     size_bytes = sum(len(name) + number_size(str(number)) for name, number in times.items())
