@@ -9,6 +9,7 @@ from binascii import b2a_base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
+from operator import sub
 from typing import cast
 
 import numpy as np
@@ -112,13 +113,21 @@ def _packed(group: Sequence[tuple[tuple[str, int], int]]) -> bytes:
     Ids are the rows of a matrix, each less the one before, written column by column: neighbours differ in their
     last characters, and like stands beside like. It is deflated, under zlib's checksum.
     """
-    ids = np.array([sensor_id.encode() for (sensor_id, _), _ in group])
-    rows = ids.view(np.uint8).reshape(len(group), ids.itemsize)
-    rows[1:] -= rows[:-1]
-    steps = np.array([bucket_s // _MINUTE_S for (_, bucket_s), _ in group], "<i4")
-    steps[1:] -= steps[:-1]
-    counts = np.array([count for _, count in group], "<u4")
-    whole = b"".join([_HEAD.pack(*rows.shape), rows.T.tobytes(), steps.tobytes(), counts.tobytes()])
+    ids = [sensor_id.encode() for (sensor_id, _), _ in group]
+    minutes = [bucket_s // _MINUTE_S for (_, bucket_s), _ in group]
+    count, width = len(ids), max(map(len, ids))
+    flat = np.frombuffer(b"".join([one.ljust(width, b"\0") for one in ids]), np.uint8)
+    steps = flat.copy()
+    steps[width:] -= flat[:-width]
+    turned = steps.tobytes()
+    whole = b"".join(
+        [
+            _HEAD.pack(count, width),
+            *[turned[place::width] for place in range(width)],
+            struct.pack(f"<{count}i", *map(sub, minutes, [0, *minutes])),
+            struct.pack(f"<{count}I", *[parts for _, parts in group]),
+        ]
+    )
     return bytes([SECOND_FORM]) + zlib.compress(whole)
 
 
