@@ -15,6 +15,7 @@ REGION = "us-east-1"
 CANNED: dict[str, bytes] = {
     "BatchWriteItem": b'{"UnprocessedItems":{},"ConsumedCapacity":[{"TableName":"readings","CapacityUnits":25.0}]}',
     "BatchGetItem": b'{"Responses":{},"UnprocessedKeys":{}}',
+    "GetItem": b"{}",
     "PutItem": b'{"ConsumedCapacity":{"TableName":"readings","CapacityUnits":1.0}}',
     "Query": b'{"Items":[],"Count":0,"ScannedCount":0}',
 }

@@ -33,6 +33,12 @@ Metrics = Annotated[int, typer.Option("--metrics", min=1, metavar="N", help="Val
 EdgeBatch = Annotated[
     str, typer.Option("--batch", metavar="D", help="What a sensor gathers before it sends; 0s: nothing.")
 ]
+Align = Annotated[
+    bool,
+    typer.Option(
+        "--align", help="What is gathered ends at whole multiples of --batch, as by gateway --align."
+    ),
+]
 BatchWindow = Annotated[
     str,
     typer.Option("--window", metavar="D", help="How long a batch of the function may gather, up to 300s."),
@@ -73,6 +79,7 @@ def cost(
     interval: Interval = "10s",
     metrics: Metrics = 1,
     batch: EdgeBatch = "60s",
+    align: Align = False,
     window: BatchWindow = "60s",
     hot: Hot = "7d",
     cold: Cold = "5y",
@@ -122,6 +129,7 @@ def cost(
         shards=_count(shards, "--shards"),
         lanes=_count(lanes, "--lanes"),
         iot_core=iot_core,
+        align=align,
     )
     table = load(region, prices)
     _told(fleet, table, as_json=as_json, explain=explain)

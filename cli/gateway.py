@@ -18,7 +18,8 @@ from cli.send import open_publisher
 from cli.target import find
 
 if TYPE_CHECKING:
-    from sensors.mqtt_gateway import Gateway
+    from sensors import mqtt_client
+    from sensors.mqtt_gateway import Settings
 
 
 Broker = Annotated[
@@ -49,6 +50,12 @@ ClientId = Annotated[
 Flush = Annotated[
     str, typer.Option("--flush", metavar="D", help="How long messages may gather before they are sent.")
 ]
+Align = Annotated[
+    bool,
+    typer.Option(
+        "--align", help="End what is sent together at whole multiples of --flush by the clock (UTC)."
+    ),
+]
 FlushBytes = Annotated[
     int,
     typer.Option("--flush-bytes", min=1024, metavar="N", help="Send earlier where so much payload waits."),
@@ -74,6 +81,7 @@ def gateway(
     share: Share = "",
     client_id: ClientId = None,
     flush: Flush = "5s",
+    align: Align = False,
     flush_bytes: FlushBytes = 4 * 1024 * 1024,
     receive_maximum: ReceiveMaximum = 20_000,
     username: mqtt.Username = None,
@@ -90,9 +98,15 @@ def gateway(
 
     Stop with ^C or SIGTERM: what it holds is sent and acknowledged first. Killed at any moment it loses
     nothing: the broker sends again what was not acknowledged, and a reading that comes twice counts once.
+
+    A long --flush makes large chunks, which cost less: --flush 300s --align, and no chunk is cut at a full
+    hour. Until then nothing is acknowledged, so the broker keeps it and must be told to send and queue as
+    much (Mosquitto: max_inflight_messages, max_queued_messages). One connection has at most 65,535 messages
+    on their way, and half of --receive-maximum, or --flush-bytes, brings a flush forward: then give both more
+    room, let sensors send several readings in a message, or share between gateways (--share).
     """
     from ingest.times import parse_duration
-    from sensors.mqtt_gateway import HELD_BYTES, Gateway, Settings
+    from sensors.mqtt_gateway import HELD_BYTES, Settings
     from sensors.topics import parse_topics
 
     broker = mqtt.broker_of(
@@ -110,11 +124,19 @@ def gateway(
         topics=parse_topics(topic),
         share=share,
         flush_s=parse_duration(flush, "--flush") / 1e6,
+        align=align,
         flush_bytes=flush_bytes,
         held_bytes=max(HELD_BYTES, 4 * flush_bytes),
         receive_maximum=receive_maximum,
         metrics_s=parse_duration(metrics_interval, "--metrics-interval") / 1e6,
     )
+    _run(broker, settings, stack)
+
+
+def _run(broker: mqtt_client.Broker, settings: Settings, stack: str) -> None:
+    """Work until SIGTERM or ^C."""
+    from sensors.mqtt_gateway import Gateway
+
     carrier = Gateway(
         broker,
         settings,
@@ -124,11 +146,6 @@ def gateway(
         random=random.random,
         tell=_tell,
     )
-    _run(carrier)
-
-
-def _run(carrier: Gateway) -> None:
-    """Work until SIGTERM or ^C."""
 
     def stop(_signum: int, _frame: FrameType | None) -> None:
         carrier.stop()

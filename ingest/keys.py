@@ -148,6 +148,21 @@ def parse_chunk_key(key: Key) -> tuple[str, int, str, int]:
         raise Corrupt(f"{key.pk} {key.sk} is not a chunk's key ({error}).") from error
 
 
+def chunk_parts(chunks: Iterable[Key]) -> dict[tuple[str, int], int]:
+    """Of each sensor and bucket (its start) of the chunks, how many parts there are. Raises Corrupt."""
+    parts: dict[tuple[str, int], int] = {}
+    for pk, sk in chunks:
+        try:
+            bucket, _, part = sk.split("#")
+            entry = pk[len(CHUNK_PREFIX) :], bucket_from_text(bucket)
+            count = int(part) + 1
+        except ValueError as error:
+            raise Corrupt(f"{pk} {sk} is not a chunk's key ({error}).") from error
+        if count > parts.get(entry, 0):
+            parts[entry] = count
+    return parts
+
+
 def chunk_partition(sensor_id: str) -> str:
     """Partition that holds every chunk of a sensor."""
     return f"{CHUNK_PREFIX}{sensor_id}"

@@ -9,7 +9,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from ingest import keys
 from ingest.archive import Archived, Stack, archive_overdue, archive_slots, overdue_after_s
-from ingest.errors import Unavailable
+from ingest.errors import Corrupt, Unavailable
 from lambdas import _door
 
 SERVICE = "archive_expired"
@@ -50,11 +50,19 @@ def _lag_s(stack: Stack) -> int | None:
     """How long ago the oldest slot that still has manifests was due; 0 where none is, None if not known."""
     try:
         for slot_s in stack.hot.open_slots(stack.now_s):
-            if any(page for page in stack.hot.manifests(slot_s)):
+            if _has_manifests(slot_s, stack):
                 return max(0, stack.now_s - slot_s)
     except Unavailable:
         return None
     return 0
+
+
+def _has_manifests(slot_s: int, stack: Stack) -> bool:
+    """Whether the slot has any, be it one that cannot be read."""
+    try:
+        return any(page for page in stack.hot.manifests(slot_s))
+    except Corrupt:
+        return True
 
 
 def _tell(done: Archived, stack: Stack) -> None:

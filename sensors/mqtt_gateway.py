@@ -15,6 +15,7 @@ import paho.mqtt.client as mqtt
 
 from ingest.errors import BadInput, Refused, ThermoclineError, Unavailable
 from sensors import mqtt_client
+from sensors.ends import Ends
 from sensors.gathering import Batch, Gathering, Message
 from sensors.joining import addressed, join
 from sensors.mqtt_client import Broker
@@ -38,8 +39,8 @@ HELD_BYTES = 64 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a gateway works. `share` names the shared subscription (empty: none); a flush is made every
-    `flush_s` or `flush_bytes` of payload; `receive_maximum` bounds what is unacknowledged, and
-    `held_bytes` the payload in memory."""
+    `flush_s` or `flush_bytes` of payload; with `align`, flushes end where the clock shows a multiple of
+    `flush_s`. `receive_maximum` bounds what is unacknowledged, and `held_bytes` the payload in memory."""
 
     client_id: str
     topics: Topics
@@ -49,6 +50,7 @@ class Settings:
     held_bytes: int = HELD_BYTES
     receive_maximum: int = 20_000
     metrics_s: float = 60.0
+    align: bool = False
 
 
 @dataclass(slots=True)
@@ -92,7 +94,10 @@ class Gateway:
         self._random = random
         self._tell = tell
         self._gathering = Gathering(
-            window=settings.receive_maximum, flush_s=settings.flush_s, flush_bytes=settings.flush_bytes
+            window=settings.receive_maximum,
+            flush_s=settings.flush_s,
+            flush_bytes=settings.flush_bytes,
+            ends=Ends(settings.flush_s, settings.topics, now_ms) if settings.align else None,
         )
         self._status = settings.topics.status(f"gateway/{settings.client_id}")
         self._client = self._made()
@@ -247,7 +252,7 @@ class Gateway:
                 self._failed = error
                 return
             self._under_way -= 1
-            mids = self._gathering.settle()
+            mids = self._gathering.settle(self._now())
             for mid in mids:
                 self._client.ack(mid, 1)
             self.counts.acknowledged += len(mids)

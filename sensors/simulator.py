@@ -156,7 +156,8 @@ def with_extras(fleet: Fleet, text: str) -> Fleet:
 def runs(fleet: Fleet, batch_s: float) -> Iterator[list[Run]]:
     """What the fleet sends, in the order it sends it: slices of `batch_s` seconds, oldest first.
 
-    A slice comes as one or more lists, bounded in size whatever the fleet. In each slice
+    A slice ends where a multiple of `batch_s` since the epoch is reached, or comes with each instant where these
+    are farther apart. It comes as one or more lists, bounded in size whatever the fleet. In each slice
     a sensor's punctual readings are one run; late readings and second copies follow as runs
     of their own, some after the last slice. Arrival is 0: nothing has arrived yet.
     What is sent depends on the seed and on each sensor's position alone, not on `batch_s`
@@ -164,10 +165,9 @@ def runs(fleet: Fleet, batch_s: float) -> Iterator[list[Run]]:
     """
     if not batch_s > 0:
         raise BadInput(f"batch: {batch_s} s cannot be used; give more than 0 seconds.")
-    per_slice = max(1, round(batch_s * US) // fleet.step_us)
     waiting: dict[int, list[Run]] = {}
-    for number, first in enumerate(range(0, fleet.instants, per_slice)):
-        for block in _blocks(fleet, first, min(first + per_slice, fleet.instants)):
+    for number, (first, end) in enumerate(_slices(fleet, max(1, round(batch_s * US)))):
+        for block in _blocks(fleet, first, end):
             punctual = block.keep & ~block.late
             for after in range(1, FARTHEST_SLICES + 1):
                 late = block.runs(block.keep & block.late & (block.delay == after))
@@ -182,6 +182,17 @@ def runs(fleet: Fleet, batch_s: float) -> Iterator[list[Run]]:
     for number in sorted(waiting):
         if waiting[number]:
             yield waiting[number]
+
+
+def _slices(fleet: Fleet, batch_us: int) -> Iterator[tuple[int, int]]:
+    """The instants of each slice, by number from the first on: `[first, end)`."""
+    first = 0
+    while first < fleet.instants:
+        at_us = fleet.start_us + first * fleet.step_us
+        left_us = batch_us - at_us % batch_us
+        end = min(first + -(-left_us // fleet.step_us), fleet.instants)
+        yield first, end
+        first = end
 
 
 def truth(fleet: Fleet) -> dict[str, Run]:

@@ -63,6 +63,12 @@ def _changes(one: Bill) -> Iterator[tuple[str, str, Fleet]]:
                 replace(fleet, edge_s=float(edge_s)),
             )
             break
+    if replace(fleet, align=True).uncut > fleet.uncut:
+        yield (
+            "messages that end by the clock (gateway --align)",
+            "what sensors or gateway gathered is sent by all at the same moment",
+            replace(fleet, align=True),
+        )
     other = "packed" if fleet.codec == "list" else "list"
     yield (
         f"codec {other}",

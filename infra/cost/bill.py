@@ -176,7 +176,9 @@ def _writes(fleet: Fleet, done: Written, lines: Lines) -> Iterator[Line]:
         "dynamodb_write",
         chunks.write_units,
         f"{chunks.chunks:,.0f} chunks of {fleet.readings / chunks.chunks:,.1f} readings and "
-        f"{chunks.size_bytes / chunks.chunks:,.0f} B, {chunks.write_units / chunks.chunks:.2f} units each",
+        f"{chunks.size_bytes / chunks.chunks:,.0f} B, {chunks.write_units / chunks.chunks:.2f} units each; "
+        f"{done.cut:.1%} more than there are runs, cut at bucket bounds: messages end "
+        + ("by the clock" if fleet.uncut > 1 else "at any moment"),
     )
     yield lines.line(
         PART_WRITES,

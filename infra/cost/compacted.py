@@ -93,7 +93,9 @@ def lines_of(
     index_s = found.made * assumed["index_s"]
     how = f"({took_s:,.0f} s x {MEMORY_GB:.2f} GB + {index_s:,.0f} s x {INDEX_GB:g} GB), each row {found.passes} times"
     if took_s > RUNS * RUN_S:
-        how += f"; needs a run every {60 * RUNS * RUN_S / took_s:.0f} minutes (CompactSchedule), not one an hour"
+        how += (
+            f"; needs a run every {60 * RUNS * RUN_S / took_s:.0f} minutes (CompactSchedule), not one an hour"
+        )
     yield _listed(fleet, done, found, lines)
     yield lines.line(
         PART_COMPACTION,

@@ -40,7 +40,9 @@ class Fleet:
     Each sensor takes a reading (of `metrics` values) every `interval_s`, and sends what it
     gathered for `edge_s` as one message. `shards` and `lanes` None: chosen. With `iot_core`
     each message comes through AWS IoT Core as a record of its own; without, our publisher or
-    gateway packs the messages of a lane into one record. Raises BadInput naming the option.
+    gateway packs the messages of a lane into one record. With `align` messages end at whole multiples of
+    `edge_s` by the clock, as the gateway's --align ends them; without, at any moment. Raises BadInput naming
+    the option.
     """
 
     sensors: int
@@ -56,6 +58,7 @@ class Fleet:
     shards: int | None = None
     lanes: int | None = None
     iot_core: bool = False
+    align: bool = False
 
     def __post_init__(self) -> None:
         bounds = {
@@ -100,6 +103,14 @@ class Fleet:
     def message_s(self) -> float:
         """Seconds between two messages of a sensor."""
         return self.per_message * self.interval_s
+
+    @property
+    def uncut(self) -> int:
+        """Readings that stand together and are never in two buckets: a message's, where messages end by the clock
+        and their length divides the buckets' width; else a single one."""
+        message_us = self.per_message * self.step_us
+        fits = self.align and self.bucket_s * 1_000_000 % message_us == 0
+        return self.per_message if fits else 1
 
     @property
     def readings(self) -> float:
@@ -230,25 +241,27 @@ def batching(fleet: Fleet, sent: Traffic) -> Batching:
     )
 
 
-def pieces(readings: int, interval_s: float, bucket_s: int) -> list[tuple[int, float]]:
+def pieces(readings: int, interval_s: float, bucket_s: int, uncut: int = 1) -> list[tuple[int, float]]:
     """A run of a batch cut at bucket bounds, which lie anywhere: lengths, and how many of each on average.
 
-    A bound falls between two neighbours with the chance interval / bucket; then a run is two pieces, of any
+    `uncut` readings stand together, and the run is whole such groups. A bound falls between two neighbours with
+    the chance interval / bucket, between two groups as many times as likely; then a run is two pieces, of any
     proportion (three are taken for all).
     """
     per_bucket = max(1.0, bucket_s / interval_s)
-    if readings == 1:
-        return [(1, 1.0)]
-    bounds = (readings - 1) / per_bucket
+    groups = readings // uncut
+    if groups == 1:
+        return [(readings, 1.0)]
+    bounds = (readings - uncut) / per_bucket
     if bounds < 1:
-        cuts = sorted({max(1, readings // 4), readings // 2, max(1, readings - readings // 4)})
-        cuts = [cut for cut in cuts if 0 < cut < readings]
+        quarter, half = max(1, groups // 4), groups // 2
+        cuts = [uncut * cut for cut in sorted({quarter, half, groups - quarter}) if 0 < cut < groups]
         parts = [(part, bounds / len(cuts)) for cut in cuts for part in (cut, readings - cut)]
         return [(readings, 1.0 - bounds), *parts]
     whole = max(1, round(per_bucket))
     if whole == 1:
         return [(1, float(readings))]
-    ends = [max(1, round((whole + 1) * share)) for share in (0.25, 0.5, 0.75)]
+    ends = [uncut * max(1, round((whole // uncut + 1) * share)) for share in (0.25, 0.5, 0.75)]
     parts = [(min(end, whole), 2 / len(ends)) for end in ends]
     held = sum(length * count for length, count in parts)
     return [(whole, max(0.0, (readings - held) / whole)), *parts]

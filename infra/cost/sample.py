@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
+import numpy as np
+
 from ingest import chunk, keys, segment
 from ingest.item import item_size, write_units
-from ingest.manifest import encode_manifests, encode_open_slot, encode_ticket
+from ingest.manifest import CHUNKS_PER_MANIFEST, encode_manifests, encode_open_slot, encode_ticket
 from ingest.reading import Run
 from ingest.stores import Segment, Sensor
 from ingest.stores.catalog_entry import encode_entry
@@ -81,7 +83,7 @@ class Samples:
         self._step_us = step_us
         self._weights: dict[tuple[int, int], Weight] = {}
         self._messages: dict[int, float] = {}
-        self._manifests: dict[int, tuple[float, float]] = {}
+        self._manifests: dict[tuple[int, int], tuple[float, float]] = {}
         self._segments: dict[int, float] = {}
 
     def sensor_id(self, index: int) -> str:
@@ -138,25 +140,29 @@ class Samples:
             self._messages[readings] = bytes_per_run * max(1.0, readings / len(runs[0].ts_us))
         return self._messages[readings]
 
-    def manifest(self, entries: int, bucket_s: int) -> tuple[float, float]:
-        """Write units and bytes of one batch's manifests that name so many chunks of different sensors."""
-        whole, rest = divmod(entries, 1_000)
-        units, size_bytes = self._manifest(1_000, bucket_s) if whole else (0.0, 0.0)
-        more_units, more_bytes = self._manifest(rest, bucket_s) if rest else (0.0, 0.0)
+    def manifest(self, entries: int, bucket_s: int, apart: int = 1) -> tuple[float, float]:
+        """Write units and bytes of one batch's manifests that name so many chunks of different sensors.
+
+        `apart`: every how many-th sensor of the fleet is in the batch on average, by chance, as lanes pick them.
+        """
+        whole, rest = divmod(entries, CHUNKS_PER_MANIFEST)
+        units, size_bytes = self._manifest(CHUNKS_PER_MANIFEST, bucket_s, apart) if whole else (0.0, 0.0)
+        more_units, more_bytes = self._manifest(rest, bucket_s, apart) if rest else (0.0, 0.0)
         return whole * units + more_units, whole * size_bytes + more_bytes
 
-    def _manifest(self, entries: int, bucket_s: int) -> tuple[float, float]:
-        if entries not in self._manifests:
+    def _manifest(self, entries: int, bucket_s: int, apart: int) -> tuple[float, float]:
+        known = entries, apart
+        if known not in self._manifests:
             start_s = keys.bucket_start_s(NOW_S * keys.US, bucket_s)
-            last = self._sensors - 1
+            places = np.cumsum(np.random.default_rng(1).geometric(1 / apart, entries)).tolist()
+            last = max(self._sensors, places[-1])
             named = [
-                keys.chunk_key(self._series.sensor_id(max(last, entries) - place), start_s, BATCH, 0)
-                for place in range(entries)
+                keys.chunk_key(self._series.sensor_id(last - place), start_s, BATCH, 0) for place in places
             ]
             period = keys.Period(0, bucket_s, keys.DAY_S, 7 * keys.DAY_S, 5 * 365 * keys.DAY_S)
             sizes = [item.size_bytes for item in encode_manifests(NOW_S, BATCH, NOW_S, named, period)]
-            self._manifests[entries] = float(sum(map(write_units, sizes))), float(sum(sizes))
-        return self._manifests[entries]
+            self._manifests[known] = float(sum(map(write_units, sizes))), float(sum(sizes))
+        return self._manifests[known]
 
     def bytes_per_value(self, readings: int) -> float:
         """Bytes in a segment per value, with runs of so many readings per sensor: what a slot has of one."""

@@ -63,6 +63,11 @@ class Written:
         return self.chunks.write_units + self.manifest_units + self.ticket_units
 
     @property
+    def cut(self) -> float:
+        """Chunks there are more than runs of a sensor in a batch, because these lie in several buckets, as a share."""
+        return self.chunks.chunks / (self.batched.batches * self.batched.sensors_per_batch) - 1.0
+
+    @property
     def hot_items_per_chunk_bytes(self) -> float:
         """Billed bytes a chunk takes in the hot tier."""
         return self.chunks.size_bytes / self.chunks.chunks + ITEM_BYTES
@@ -74,13 +79,13 @@ def written(fleet: Fleet, sent: Traffic, samples: Samples) -> Written:
     per_run, entries = NOTHING, 0.0
     runs = sum(share for _, share in batched.runs)
     for length, share in batched.runs:
-        for piece, count in pieces(length, fleet.interval_s, fleet.bucket_s):
+        for piece, count in pieces(length, fleet.interval_s, fleet.bucket_s, fleet.uncut):
             per_run = per_run.plus(samples.weight(piece, fleet.bucket_s).times(count * share / runs))
             entries += count * share / runs
     runs_month = batched.batches * batched.sensors_per_batch
     chunks = per_run.times(runs_month)
     in_batch = max(1.0, entries * batched.sensors_per_batch)
-    units, size_bytes = _manifests(samples, in_batch, fleet.bucket_s)
+    units, size_bytes = _manifests(samples, in_batch, fleet)
     slots = MONTH_S / min(fleet.bucket_s, fleet.archive_after_s)
     values = fleet.readings * fleet.metrics
     segments = _segments(chunks.chunks, in_batch, values, slots)
@@ -113,12 +118,17 @@ def written(fleet: Fleet, sent: Traffic, samples: Samples) -> Written:
     )
 
 
-def _manifests(samples: Samples, entries: float, bucket_s: int) -> tuple[float, float]:
-    """Units and bytes of a batch's manifests, between two whole numbers of entries in proportion."""
+def _manifests(samples: Samples, entries: float, fleet: Fleet) -> tuple[float, float]:
+    """Units and bytes of a batch's manifests, between two whole numbers of entries in proportion.
+
+    A batch holds some of the fleet's sensors: how far apart these are, rounded up to a power of two, decides
+    how many bytes the difference of two names takes.
+    """
+    apart = 1 << max(0, math.ceil(math.log2(fleet.sensors / entries) - 1e-6))
     low = math.floor(entries)
     share = entries - low
-    low_units, low_bytes = samples.manifest(low, bucket_s)
-    high_units, high_bytes = samples.manifest(low + 1, bucket_s)
+    low_units, low_bytes = samples.manifest(low, fleet.bucket_s, apart)
+    high_units, high_bytes = samples.manifest(low + 1, fleet.bucket_s, apart)
     return low_units + share * (high_units - low_units), low_bytes + share * (high_bytes - low_bytes)
 
 

@@ -41,6 +41,7 @@ KEYS_PER_GET = 50
 UNIT_BYTES = 4096
 """A read unit carries 4 KB ("DynamoDB read and write operations")."""
 _NEWEST_AT_ONCE = 8
+_MANIFESTS_AT_ONCE = 50
 _STOP_MS = 1_000
 """Below this, no further attempt is begun: the caller needs the rest to fail in order."""
 _FIRST_BACKOFF_S = 0.05
@@ -193,9 +194,11 @@ class DynamoHotStore:
         return found
 
     def manifests(self, slot_s: int) -> Iterator[list[Manifest]]:
-        """Pages of the slot's manifests; consistent."""
+        """The slot's manifests, a few at a time: each names up to a thousand chunks; consistent."""
         for page in self._query(keys.manifest_partition(slot_s)):
-            yield [decode_manifest(item) for item in page["Items"]]
+            items = page["Items"]
+            for start in range(0, len(items), _MANIFESTS_AT_ONCE):
+                yield [decode_manifest(item) for item in items[start : start + _MANIFESTS_AT_ONCE]]
 
     def open_slots(self, until_s: int | None = None) -> list[int]:
         """Slots that may still have manifests, oldest first, up to `until_s` (inclusive)."""

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from ingest.kinesis_records import user_records
 from ingest.plan import Query
 from ingest.query import Sources, answer
-from ingest.reading import Span
+from ingest.reading import Run, Span
 from ingest.settings import Settings
-from ingest.stores.connect import stores
+from ingest.stores.connect import client, stores
+from ingest.wire import decode_all
 from sensors import simulator
 from tests.local import broker as brokers
 from tests.local.broker import Mosquitto
@@ -199,6 +201,43 @@ def test_what_is_unacknowledged_stays_bounded(
         "Mosquitto 2.0.11 sends more than it was asked to; no more than twice that is read"
     )
     assert running.metrics()["readings"] == 1200
+
+
+def test_an_aligned_gateway_ends_what_it_sends_by_the_clock(
+    stack: Cli, broker: Mosquitto, gateway: Callable[..., Running]
+) -> None:
+    every_us = 3_000_000
+    running = gateway("--mqtt", broker.url, "--flush", "3s", "--align", "--client-id", "third")
+    running.wait(lambda found: found.get("connected", False))
+    time.sleep(0.3)
+    arguments = ["--sensors", "1", "--rate", "2", "--duration", "14s", "--speed", "1"]
+    stack.run("simulate", "--via", "mqtt", "--mqtt", broker.url, *arguments)
+    begin_us = int(time.time() - 60) * 1_000_000
+    assert running.stop() == 0, running.other
+    assert running.metrics()["readings"] == 28
+    runs = [run for run in sent_to(stack) if run.ts_us[0] >= begin_us]
+    assert sum(len(run.ts_us) for run in runs) == 28
+    whole = [run for run in runs if run.ts_us[0] // every_us == run.ts_us[-1] // every_us]
+    assert len(whole) >= 0.75 * len(runs), "without --align one flush in six would happen to end there"
+    assert max(len(run.ts_us) for run in whole) == 6
+
+
+def sent_to(cli: Cli) -> list[Run]:
+    """Every run that is in the stream."""
+    status = cli.json("status")
+    kinesis = client("kinesis", endpoint_url=status["endpoint_url"], region=status["region"])
+    found: list[Run] = []
+    for shard in kinesis.list_shards(StreamName=status["stream"])["Shards"]:
+        place = {"StreamName": status["stream"], "ShardId": shard["ShardId"]}
+        following = kinesis.get_shard_iterator(**place, ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+        while page := kinesis.get_records(ShardIterator=following):
+            for record in page["Records"]:
+                payloads, _ = user_records(record["Data"])
+                found += decode_all(payloads, int(time.time() * 1000))[0]
+            following = page.get("NextShardIterator")
+            if not page["Records"] or following is None:
+                break
+    return found
 
 
 def test_gateways_of_one_share_divide_the_messages(

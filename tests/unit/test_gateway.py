@@ -14,6 +14,7 @@ from ingest.envelope import MOST_ADDRESS_BYTES, address
 from ingest.errors import BadInput
 from ingest.reading import Run
 from ingest.wire import decode
+from sensors.ends import Ends
 from sensors.gathering import Gathering, Message
 from sensors.joining import addressed, join
 from sensors.mqtt_client import LONGEST_WAIT_S, parse_broker, wait_s
@@ -173,8 +174,8 @@ def test_only_what_was_settled_is_acknowledged_and_in_the_order_of_receipt():
     held.add(message("a", b"x", 4), 0.0)
     held.take(0.0)
     assert held.unacknowledged == 4
-    assert held.settle() == [7, 3, 9]
-    assert held.settle() == [4]
+    assert held.settle(0.0) == [7, 3, 9]
+    assert held.settle(0.0) == [4]
     assert (held.unacknowledged, held.held_bytes) == (0, 0)
 
 
@@ -186,9 +187,9 @@ def test_nothing_of_a_lost_connection_is_acknowledged_on_the_next():
     assert held.connection_lost() == 2
     assert held.due_in_s(9.0) is None, "what waited comes again"
     held.add(message("a", b"taken", 1), 1.0)
-    assert held.settle() == [], "the packet identifier means another message by now"
+    assert held.settle(0.0) == [], "the packet identifier means another message by now"
     held.take(6.0)
-    assert held.settle() == [1]
+    assert held.settle(0.0) == [1]
     assert held.unacknowledged == 0
 
 
@@ -198,7 +199,7 @@ def test_a_message_that_awaits_no_answer_is_not_lost_with_its_connection():
     held.add(message("a", b"qos 1", 5), 0.0)
     assert held.connection_lost() == 1
     assert [found.payload for found in held.take(0.0).messages] == [b"qos 0"]
-    assert held.settle() == []
+    assert held.settle(0.0) == []
 
 
 def test_a_flush_is_due_by_time_by_size_and_by_half_of_the_window():
@@ -221,7 +222,7 @@ def test_a_broker_that_allows_less_than_it_was_asked_for_is_found_out():
         held.add(message("a", b"x", mid), 0.0)
     assert held.due_in_s(0.1) == pytest.approx(0.4), "silence with twenty waiting"
     held.take(0.5)
-    held.settle()
+    held.settle(0.0)
     for mid in range(1, 11):
         held.add(message("a", b"x", mid), 0.6)
     assert held.due_in_s(0.6) == 0.0, "half of what it sends at once"
@@ -246,13 +247,168 @@ def test_no_message_is_acknowledged_before_it_is_settled_or_twice(steps, seed):
             taken.append((session, [found.mid for found in held.take(0.0).messages]))
         elif step == "settle" and taken:
             came, mids = taken.pop(0)
-            answered = held.settle()
+            answered = held.settle(0.0)
             assert answered == (mids if came == session else [])
             open_mids = [mid for mid in open_mids if mid not in answered]
         elif step == "lose":
             held.connection_lost()
             session, open_mids = session + 1, []
         assert held.unacknowledged == len(open_mids)
+
+
+# --- ends by the clock ------------------------------------------------------------------
+
+
+class Clock:
+    """The time of day, and a gateway's messages by it; the gathering counts its own seconds from anywhere."""
+
+    BEGIN_MS = 1_763_676_000_000  # a full hour
+
+    def __init__(self, every_s: float = 300.0, window: int = 1000) -> None:
+        self.s = 0.0
+        ends = Ends(every_s, TOPICS, lambda: self.BEGIN_MS + round(self.s * 1000))
+        self.held = Gathering(window=window, flush_s=every_s, flush_bytes=10**6, ends=ends)
+        self.mid = 0
+
+    def receive(self, at_s: float, *taken_s: float) -> int:
+        """A message that is received now and holds readings taken then."""
+        self.s = at_s
+        self.mid += 1
+        values = [{"ts": self.BEGIN_MS + round(ts * 1000), "metrics": {"a": 1}} for ts in taken_s]
+        self.held.add(message("a", values[0] if len(values) == 1 else values, self.mid), 5_000 + at_s)
+        return self.mid
+
+    def due_in_s(self, at_s: float) -> float | None:
+        self.s = at_s
+        return self.held.due_in_s(5_000 + at_s)
+
+    def take(self, at_s: float) -> list[int]:
+        self.s = at_s
+        return [found.mid for found in self.held.take(5_000 + at_s).messages]
+
+
+def test_an_aligned_flush_is_due_a_little_after_a_multiple_of_its_interval():
+    clock = Clock()
+    clock.receive(17.0, 16.9)
+    assert clock.due_in_s(17.0) == pytest.approx(300 + 2 - 17)
+    assert clock.due_in_s(301.0) == pytest.approx(1.0)
+    assert clock.due_in_s(302.0) == 0.0
+    short = Clock(every_s=5.0)
+    short.receive(1.0, 1.0)
+    assert short.due_in_s(1.0) == pytest.approx(4.5), "a tenth of the interval"
+
+
+def test_of_what_comes_after_the_end_only_readings_from_before_it_are_sent():
+    clock = Clock()
+    first = clock.receive(299.0, 298.0)
+    late, new, across = (
+        clock.receive(300.2, 299.9),
+        clock.receive(300.6, 300.0),
+        clock.receive(300.9, 299.5, 300.5),
+    )
+    latest = clock.receive(301.9, 299.99)
+    assert clock.take(302.0) == [first, late, latest]
+    assert clock.held.settle(0.0) == [first, late], "the last is acknowledged in its turn"
+    assert clock.held.unacknowledged == 3
+    assert clock.due_in_s(302.0) == pytest.approx(300.0)
+    further = clock.receive(400.0, 399.0)
+    assert clock.take(602.0) == [new, across, further]
+    assert clock.held.settle(0.0) == [new, across, latest, further]
+    assert (clock.held.unacknowledged, clock.held.held_bytes) == (0, 0)
+
+
+def test_what_cannot_be_read_or_is_no_reading_does_not_wait_for_the_next_end():
+    clock = Clock()
+    clock.receive(299.0, 298.0)
+    clock.held.add(message("a", b"no json", 8), 5_000 + 300.5)
+    clock.held.add(Message(9, "iot/v1/a/status", b"online"), 5_000 + 300.5)
+    assert clock.take(302.0) == [1, 8, 9]
+
+
+def test_an_early_flush_takes_all_and_the_next_one_ends_by_the_clock_again():
+    clock = Clock(window=8)
+    for second in range(4):
+        clock.receive(100.0 + second, 100.0 + second)
+    assert clock.due_in_s(103.0) == 0.0, "half of the window waits"
+    assert clock.take(103.0) == [1, 2, 3, 4]
+    clock.receive(104.0, 104.0)
+    assert clock.due_in_s(104.0) == pytest.approx(198.0)
+
+
+def test_a_message_that_was_kept_back_is_forgotten_with_its_connection():
+    clock = Clock()
+    clock.receive(299.0, 298.0)
+    clock.receive(300.5, 300.4)
+    clock.receive(300.6, 299.9)
+    assert clock.take(302.0) == [1, 3]
+    assert clock.held.settle(0.0) == [1]
+    assert clock.held.connection_lost() == 2
+    assert clock.due_in_s(700.0) is None
+    assert clock.held.held_bytes == 0
+
+
+def test_sensors_that_are_silent_between_their_messages_still_fill_an_interval():
+    """Twenty messages each minute, then silence: after some intervals a batch holds all five minutes of them."""
+    clock = Clock()
+    sizes: list[int] = []
+    for second in range(1, 12 * 300):
+        if second % 60 == 40:
+            for _ in range(20):
+                clock.receive(float(second), float(second))
+        if clock.due_in_s(float(second)) == 0.0:
+            sizes.append(len(clock.take(float(second))))
+            clock.held.settle(5_000.0 + second)
+    assert sizes[0] == 20, "it cannot know yet whose silence it is"
+    assert sizes[-5:] == [100] * 5
+    assert clock.held.window == 1000
+
+
+def test_a_broker_that_allows_less_is_found_out_by_what_comes_once_it_is_answered():
+    clock = Clock()
+    for _ in range(20):
+        clock.receive(10.0, 10.0)
+    assert clock.due_in_s(10.0) == pytest.approx(30.0), "a tenth of the interval, for fear of a full window"
+    clock.take(40.0)
+    assert clock.held.window == 1000
+    clock.held.settle(5_040.1)
+    for _ in range(10):
+        clock.receive(40.2, 20.0)
+    assert clock.held.window == 20
+    assert clock.due_in_s(40.2) == 0.0, "half of what it sends at once"
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 40), st.floats(0, 3)), min_size=1, max_size=60),
+    st.integers(0, 9),
+)
+def test_every_message_is_sent_once_acknowledged_in_order_and_punctual_ones_keep_to_their_interval(
+    sent, seed
+):
+    """Readings at any times, each under way for up to 3 s; intervals of 10 s, so what takes at most 1 s is punctual."""
+    clock, dice = Clock(every_s=10.0, window=10_000), random.Random(seed)
+    waiting = sorted((ts + delay, ts) for ts, delay in sent)
+    taken: list[list[int]] = []
+    acknowledged: list[int] = []
+    came: dict[int, tuple[float, float]] = {}
+    for tenth in range(700):
+        now_s = tenth / 10
+        while waiting and waiting[0][0] <= now_s:
+            _, ts = waiting.pop(0)
+            came[clock.receive(now_s, ts)] = now_s, ts
+        if clock.due_in_s(now_s) == 0.0:
+            taken.append(clock.take(now_s))
+        if taken and dice.random() < 0.1:
+            while clock.held._taken:
+                acknowledged += clock.held.settle(0.0)
+    while clock.held._taken:
+        acknowledged += clock.held.settle(0.0)
+    assert sorted(mid for batch in taken for mid in batch) == sorted(came)
+    assert acknowledged == sorted(came)
+    assert clock.held.unacknowledged == 0
+    if any(at_s - ts > 0.8 for at_s, ts in came.values()) or len(came) >= 10:
+        return  # ten that wait and silence: the broker's window may be full
+    for batch in taken:
+        assert len({round(came[mid][1] * 1000) // 10_000 for mid in batch}) == 1
 
 
 # --- where the broker is ----------------------------------------------------------------

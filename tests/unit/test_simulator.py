@@ -71,6 +71,16 @@ def test_the_default_fleet_is_temperature_and_humidity_on_an_exact_grid() -> Non
             assert all(len(canonical(value).partition(".")[2]) <= 1 for value in column(run, "humidity"))
 
 
+@pytest.mark.parametrize(("rate_hz", "batch_s"), [(1.0, 300.0), (0.3, 60.0), (10.0, 7.0), (1 / 600, 60.0)])
+def test_slices_end_at_multiples_of_their_length(rate_hz: float, batch_s: float) -> None:
+    made = fleet(rate_hz=rate_hz, duration_us=1_900 * SECOND_US, start_us=START_US + 123_456_789)
+    batch_us = round(batch_s * SECOND_US)
+    for parts in sent(made, batch_s).values():
+        slices = [{ts // batch_us for ts in run.ts_us} for run in parts]
+        assert all(len(found) == 1 for found in slices), "no run is in two"
+        assert len(slices) == len(set().union(*slices)), "and none has two runs"
+
+
 def test_the_values_look_like_a_day_of_weather() -> None:
     day = fleet(rate_hz=1 / 60, duration_us=86_400 * SECOND_US, sensors=3)
     for run in truth(day).values():
@@ -84,7 +94,7 @@ def test_the_values_look_like_a_day_of_weather() -> None:
 def test_the_same_seed_sends_the_same_readings_on_every_machine() -> None:
     text = repr([run for group in runs(with_extras(fleet(), ",".join(EXTRA_METRICS)), 7) for run in group])
     assert hashlib.sha256(text.encode()).hexdigest() == (
-        "e9ef8d7775237c86c81ba4292116ff6da619faaaed5a8595d30b15faadabf604"
+        "933c8e1bd0e88d64cbe96c3cbd2ae7d17186d600d2cb1deffb990a94081ad2d7"
     )
     assert truth(fleet(seed=8)) != truth(fleet())
 
