@@ -6,6 +6,7 @@ import random
 import string
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -141,12 +142,12 @@ def test_there_are_golden_items_of_both_forms():
 class TestDamage:
     CHUNKS = chunk_keys({(f"press-{number}", 3600): 1 + number % 2 for number in range(30)})
 
-    def whole(self) -> tuple[dict[str, dict[str, object]], bytes]:
+    def whole(self) -> tuple[dict[str, Any], bytes]:
         (item,) = encode_manifests(7200, BATCH, 99, self.CHUNKS, PERIOD)
         body = json.loads(item.body)
         return body, base64.b64decode(body["chunks"]["B"])
 
-    def refused(self, body: dict[str, dict[str, object]], chunks: dict[str, object]) -> None:
+    def refused(self, body: dict[str, Any], chunks: dict[str, Any]) -> None:
         with pytest.raises(Corrupt, match=f"m#7200 {BATCH}#0"):
             decode_manifest(body | {"chunks": chunks})
 
