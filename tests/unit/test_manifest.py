@@ -204,7 +204,8 @@ class TestDamage:
 
     def test_what_stands_beside_the_chunks_must_be_there(self):
         body, _ = self.whole()
-        for change in ({"written": {"S": "x"}}, {"bucket": {"N": "x"}}, {"hot": {}}):
+        changes: list[dict[str, Any]] = [{"written": {"S": "x"}}, {"bucket": {"N": "x"}}, {"hot": {}}]
+        for change in changes:
             self.refused(body | change, body["chunks"])
 
 
