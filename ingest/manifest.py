@@ -12,8 +12,6 @@ from itertools import islice
 from operator import sub
 from typing import cast
 
-import numpy as np
-
 from ingest import keys
 from ingest.errors import Corrupt
 from ingest.item import Attribute, Item, binary, make_item, number_size
@@ -116,10 +114,8 @@ def _packed(group: Sequence[tuple[tuple[str, int], int]]) -> bytes:
     ids = [sensor_id.encode() for (sensor_id, _), _ in group]
     minutes = [bucket_s // _MINUTE_S for (_, bucket_s), _ in group]
     count, width = len(ids), max(map(len, ids))
-    flat = np.frombuffer(b"".join([one.ljust(width, b"\0") for one in ids]), np.uint8)
-    steps = flat.copy()
-    steps[width:] -= flat[:-width]
-    turned = steps.tobytes()
+    flat = b"".join([one.ljust(width, b"\0") for one in ids])
+    turned = _less(flat, bytes(width) + flat[:-width])
     whole = b"".join(
         [
             _HEAD.pack(count, width),
@@ -131,8 +127,20 @@ def _packed(group: Sequence[tuple[tuple[str, int], int]]) -> bytes:
     return bytes([SECOND_FORM]) + zlib.compress(whole)
 
 
+def _less(these: bytes, those: bytes) -> bytes:
+    """Each byte less the one in the same place, modulo 256: as one number, whose bytes borrow from their own top
+    bits, which are set for it and put right afterwards."""
+    size = len(these)
+    tops = int.from_bytes(b"\x80" * size, "little")
+    a, b = int.from_bytes(these, "little"), int.from_bytes(those, "little")
+    steps = ((a | tops) - (b & ~tops)) ^ ((a ^ ~b) & tops)
+    return steps.to_bytes(size, "little")
+
+
 def _unpacked(data: bytes) -> Iterator[tuple[str, int, int]]:
     """The inverse of `_packed`. Raises ValueError, zlib.error or struct.error where it is damaged."""
+    import numpy as np  # noqa: PLC0415 - the batch door, which starts often, only writes manifests
+
     if data[:1] != bytes([SECOND_FORM]):
         raise ValueError(f"its form {data[:1].hex()} is not known here")
     inflating = zlib.decompressobj()

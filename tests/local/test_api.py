@@ -159,4 +159,4 @@ def _only_hypothesis_failed(told: str) -> bool:
     and CPython 3.11 may lose count of its recursion while it parses the generator's own source."""
     errors = [int(found) for found in re.findall(r"Runtime Error: (\d+)", told)]
     known = sum(map(told.count, ("tuple index out of range", "AST constructor recursion depth mismatch")))
-    return bool(errors) and sum(errors) == known
+    return 0 < sum(errors) <= known  # a chain of causes tells one more than once

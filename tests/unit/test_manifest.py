@@ -157,7 +157,8 @@ class TestDamage:
         place %= len(data)
         damaged = data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :]
         try:
-            found = decode_manifest(body | {"chunks": {"B": damaged}})
+            body["chunks"] = {"B": damaged}
+            found = decode_manifest(body)
         except Corrupt:
             return
         assert sorted(found.chunks) == sorted(self.CHUNKS), "zlib's header has bits that say nothing"
