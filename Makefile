@@ -12,8 +12,6 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 UV = build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header $(UPGRADE)
 LAMBDA := infra/lambda-requirements
-# One more than cores, since tests of the local stack wait a good deal; four at most.
-WORKERS = $(shell $(BIN)/python -c 'import os; print(min(4, 1 + len(os.sched_getaffinity(0))))' 2>/dev/null || echo 3)
 
 .PHONY: help setup demo test check sim soak up bench format lock clean
 .NOTPARALLEL:
@@ -27,7 +25,7 @@ demo: $(READY)  ## the whole path in a minute: send, store, query, archive, quer
 	@$(BIN)/thermocline demo
 
 test: $(READY)  ## every test
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## lint, format, types, template, docs
 	@$(BIN)/ruff check .
