@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from ingest.item import Attribute
 from ingest.sensor import Sensor, same_parts
 from ingest.stores import RemainingMs
 from ingest.stores._boto_errors import is_lost_race, translated
+from ingest.stores._line import Line
 from ingest.stores.registry_entry import (
     ATTRIBUTES,
     changed_meanwhile,
@@ -54,6 +56,9 @@ class DynamoRegistry:
         self._known: set[str] = set()
         self._calls = 0
         self._deletions = ""
+        self._counting = Line(client, "dynamodb", "GetItem", "get_item")
+        self._changes: dict[str, Any] = {"TableName": table, "Key": wire_key(keys.registry_changes_key())}
+        self._changes_body = json.dumps(self._changes).encode()
 
     def register(self, first_seen_ms: Mapping[str, int], remaining_ms: RemainingMs) -> tuple[int, float]:
         """Add the sensors that are unknown, leaving known ones as they are; how many were new,
@@ -160,7 +165,7 @@ class DynamoRegistry:
 
     def _count_deletions(self) -> str:
         with translated(f"Reading how many sensors of table {self._table} were deleted"):
-            answer = self._client.get_item(TableName=self._table, Key=wire_key(keys.registry_changes_key()))
+            answer = self._counting.send(self._changes_body, **self._changes)
         return str(answer["Item"]["n"]["N"]) if answer.get("Item") else ""
 
     # --- requests -------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -181,6 +182,9 @@ class _Wrapped:
         self._client = client
         self._fate = fate
         self.exceptions = client.exceptions
+        self.meta = SimpleNamespace(
+            events=SimpleNamespace(register=lambda *_, **__: None)
+        )  # no shorter way past us
 
     def __getattr__(self, operation: str) -> Any:
         def call(**request: Any) -> Any:
