@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.exceptions
@@ -623,6 +624,8 @@ def test_everything_known_of_a_sensor_survives_its_item() -> None:
 
 class _Racing:
     """A DynamoDB client whose reads are behind: it shows no sensor, then refuses those that exist."""
+
+    meta = SimpleNamespace(events=SimpleNamespace(register=lambda *_, **__: None))
 
     class exceptions:  # noqa: N801
         class ConditionalCheckFailedException(Exception):
