@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import threading
 from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
-HOST = "127.0.0.1"
+from benchmarks.side_server import HOST, SideServer
+
 TABLE = "readings"
 REGION = "us-east-1"
 CANNED: dict[str, bytes] = {
@@ -22,44 +21,15 @@ CANNED: dict[str, bytes] = {
 _HEAD = "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {}\r\n\r\n"
 
 
-class NoopServer:
-    """The server as a child process; use as a context manager. It ends with its parent, however that ends."""
+class NoopServer(SideServer):
+    """The canned successes, given by a child process."""
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("spawn")
-        self._pipe, self._childs_pipe = self._context.Pipe()
-        self._process = self._context.Process(target=serve, args=(self._childs_pipe,), daemon=True)
-        self.endpoint_url = ""
-
-    def __enter__(self) -> Self:
-        self._process.start()
-        self._childs_pipe.close()
-        try:
-            self.endpoint_url = f"http://{HOST}:{self._pipe.recv()}"
-        except BaseException:
-            self._stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        self._process.terminate()
-        self._process.join()
-        self._pipe.close()
-
-    @property
-    def pid(self) -> int:
-        """The child's process id."""
-        return self._process.pid or 0
+        super().__init__(serve)
 
     def answer(self, operation: str, body: bytes) -> None:
         """From now on answer the operation with this body."""
-        self._pipe.send((operation, body))
-        self._pipe.recv()
+        self._ask((operation, body))
 
 
 def serve(pipe: Connection) -> None:

@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import threading
 from multiprocessing.connection import Connection
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 from urllib.parse import unquote
 
-HOST = "127.0.0.1"
+from benchmarks.side_server import HOST, SideServer
+
 BUCKET = "archive"
 _MODIFIED = "Thu, 20 Nov 2025 22:00:00 GMT"
 
 
-class RangeServer:
-    """The server as a child process; use as a context manager. It ends with its parent, however that ends."""
+class RangeServer(SideServer):
+    """The objects, held and counted in a child process."""
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("spawn")
-        self._pipe, self._childs_pipe = self._context.Pipe()
-        self._process = self._context.Process(target=serve, args=(self._childs_pipe,), daemon=True)
-        self.endpoint_url = ""
-
-    def __enter__(self) -> Self:
-        self._process.start()
-        self._childs_pipe.close()
-        try:
-            self.endpoint_url = f"http://{HOST}:{self._pipe.recv()}"
-        except BaseException:
-            self._stop()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop()
-
-    def _stop(self) -> None:
-        self._process.terminate()
-        self._process.join()
-        self._pipe.close()
-
-    @property
-    def pid(self) -> int:
-        """The child's process id."""
-        return self._process.pid or 0
+        super().__init__(serve)
 
     def hold(self, name: str, data: bytes) -> None:
         """Keep an object of the bucket."""
@@ -60,10 +31,6 @@ class RangeServer:
     def taken(self) -> tuple[int, int]:
         """Requests, and bytes of bodies, since this was last asked."""
         return cast(tuple[int, int], self._ask(("", None)))
-
-    def _ask(self, question: tuple[str, object]) -> object:
-        self._pipe.send(question)
-        return self._pipe.recv()
 
 
 def serve(pipe: Connection) -> None:
